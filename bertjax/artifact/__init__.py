@@ -1,0 +1,1 @@
+"""What a trained model weighs, and what it leaves on disk."""

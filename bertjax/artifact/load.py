@@ -1,0 +1,170 @@
+"""A trained model to use: from a trial's folder, a Hugging Face folder, or the hub."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from bertjax.compress.quantize import dot_general, quantize_embeddings
+from bertjax.config import FLOAT, BertConfig, InputError, QuantizeConfig, require
+from bertjax.data.batches import choose_edges, eval_batches
+from bertjax.data.sources import TaskData, unlabelled
+from bertjax.data.tokens import TokenizedSplit, load_tokenizer, tokenize
+from bertjax.metrics import glue_score, score_predictions
+from bertjax.model.bert import Inputs, logits_fn
+from bertjax.model.hf import from_pretrained, load_config
+from bertjax.model.hf_config import read_extras, read_label_names
+from bertjax.model.source import find_file
+from bertjax.params import Params
+
+BATCH_SIZE = 32
+MAX_EDGES = 4
+"""Batch lengths compiled for one call of `predict` at most."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A fine-tuned BERT with its tokenizer; it computes what its trial's evaluation computed."""
+
+    config: BertConfig
+    params: Params
+    quantize: QuantizeConfig
+    """How its products and tables are quantized; all None for a float model."""
+    regression: bool
+    label_names: tuple[str, ...]
+    """Names of the classes in order; empty for regression."""
+    tokenizer: Any
+    max_length: int
+    """Longest sequence in tokens; longer texts are truncated."""
+
+    def logits(
+        self,
+        input_ids: Int[np.ndarray, "batch seq"],
+        attention_mask: Int[np.ndarray, "batch seq"] | None = None,
+        token_type_ids: Int[np.ndarray, "batch seq"] | None = None,
+    ) -> Float[np.ndarray, "batch labels"]:
+        """Logits (or scores, one column) of a padded batch; each new shape compiles once.
+
+        Args:
+            input_ids: Token ids.
+            attention_mask: Nonzero where there is a token; None: everywhere.
+            token_type_ids: 0 in the first text, 1 in the second; None: 0 everywhere.
+
+        Raises:
+            InputError: Shapes that differ, ids outside the vocabulary, or rows longer than the model's positions.
+        """
+        ids = np.asarray(input_ids, np.int32)
+        mask = np.ones(ids.shape, bool) if attention_mask is None else np.asarray(attention_mask) != 0
+        types = np.zeros(ids.shape, np.int32) if token_type_ids is None else np.asarray(token_type_ids, np.int32)
+        self._check(ids, mask, types)
+        return np.asarray(self._forward(self.params, Inputs(*map(jnp.asarray, (ids, types, mask)))))
+
+    def predict(self, texts: Sequence[str] | Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
+        """For each text or pair its `label` and `probabilities` by class name, or its `score` for regression."""
+        if not len(texts):
+            return []
+        logits = self._logits_of(tokenize(unlabelled(texts), self.tokenizer, self.max_length, None))
+        if self.regression:
+            return [{"score": float(score)} for score in logits[:, 0]]
+        shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+        probabilities = shifted / shifted.sum(axis=1, keepdims=True)
+        return [
+            {"label": self.label_names[row.argmax()],
+             "probabilities": dict(zip(self.label_names, row.tolist(), strict=True))}
+            for row in probabilities
+        ]
+
+    def evaluate(self, data: TaskData) -> dict[str, float]:
+        """Metrics in points on the task's dev rows, `score` first; a second dev split's carry its name.
+
+        Raises:
+            InputError: The task's labels are not the model's.
+        """
+        columns = self._columns_of(data)
+        result: dict[str, float] = {}
+        for split, examples in data.dev.items():
+            tokens = tokenize(examples, self.tokenizer, self.max_length, None)
+            metrics = score_predictions(data.task, self._logits_of(tokens)[:, columns], examples.labels)
+            if not result:
+                result = {"score": glue_score(data.task, metrics), **metrics}
+            else:
+                result |= {f"{name}_{split.removeprefix('validation_')}": value for name, value in metrics.items()}
+        return result
+
+    @functools.cached_property
+    def _forward(self) -> Any:
+        model, bits = logits_fn(self.config, dot_general(self.quantize)), self.quantize.embedding_bits
+        return jax.jit(lambda params, inputs: model(quantize_embeddings(params, bits), inputs, None))
+
+    def _logits_of(self, tokens: TokenizedSplit) -> Float[np.ndarray, "row labels"]:
+        edges = choose_edges(tokens.lengths, MAX_EDGES, BATCH_SIZE)
+        padded = tokens.padded(edges[-1], self.config.pad_token_id)
+        made = np.zeros((len(tokens), self.config.num_labels), np.float32)
+        for length, rows, weight in eval_batches(tokens.lengths, edges, BATCH_SIZE):
+            at = np.arange(length)
+            mask = at < tokens.lengths[rows, None]
+            types = mask & (at >= tokens.second_start[rows, None])
+            real = weight > 0
+            made[rows[real]] = self.logits(padded[rows, :length], mask, types)[real]
+        return made
+
+    def _columns_of(self, data: TaskData) -> list[int]:
+        """For each of the task's labels its column in the logits."""
+        task = data.task
+        require(task.regression == self.regression and task.num_labels == self.config.num_labels,
+                f"the model must fit the task {task.name}, which has "
+                f"{'a score' if task.regression else f'{task.num_labels} labels'}; the model gives "
+                f"{'a score' if self.regression else f'{self.config.num_labels} labels'}")
+        if task.regression or set(self.label_names) == {f"LABEL_{i}" for i in range(task.num_labels)}:
+            return list(range(task.num_labels))
+        require(set(task.label_names) == set(self.label_names),
+                f"the model's labels must be those of {task.name} ({', '.join(task.label_names)}), "
+                f"got {', '.join(self.label_names)}")
+        return [self.label_names.index(name) for name in task.label_names]
+
+    def _check(self, ids: np.ndarray, mask: Bool[np.ndarray, "batch seq"], types: np.ndarray) -> None:
+        require(ids.ndim == 2 and ids.shape == mask.shape == types.shape,
+                f"input_ids, attention_mask and token_type_ids must all be [batch, seq], "
+                f"got {ids.shape}, {mask.shape}, {types.shape}")
+        require(ids.shape[1] <= self.config.max_position_embeddings,
+                f"rows must be at most {self.config.max_position_embeddings} tokens long, got {ids.shape[1]}")
+        for name, values, bound in (("input_ids", ids, self.config.vocab_size),
+                                    ("token_type_ids", types, self.config.type_vocab_size)):
+            require(values.size == 0 or (values.min() >= 0 and values.max() < bound),
+                    f"{name} must be in [0, {bound}), got values up to {values.max(initial=0)}")
+
+
+def load(source: str | os.PathLike[str]) -> Model:
+    """Loads a trial's folder, a folder of a Hugging Face BERT classifier, or one from the hub.
+
+    Raises:
+        InputError: Nothing to load, or a model without a task head.
+    """
+    folder = Path(source)
+    if (folder / "model" / "config.json").is_file():
+        source = folder / "model"
+    elif (folder / "result.json").is_file():
+        raise InputError(f"{folder} must hold a model; this trial's was not kept (--keep-models), or it diverged")
+    config = load_config(source)
+    file = find_file(source, "config.json")
+    pretrained = from_pretrained(source, num_labels=config.num_labels)
+    require(not any(note.startswith("task head initialized") for note in pretrained.notes),
+            f"{source} must have a fine-tuned task head (classifier.weight), got a model without one")
+    names = read_label_names(file) or tuple(f"LABEL_{i}" for i in range(config.num_labels))
+    regression = config.num_labels == 1
+    own = read_extras(file)
+    return Model(
+        config=pretrained.config, params=jax.tree.map(jnp.asarray, pretrained.params),
+        quantize=QuantizeConfig(**own["quantize"]) if "quantize" in own else FLOAT, regression=regression,
+        label_names=() if regression else names, tokenizer=load_tokenizer(str(source)),
+        max_length=min(own.get("max_length", config.max_position_embeddings), config.max_position_embeddings),
+    )

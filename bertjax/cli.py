@@ -1,0 +1,241 @@
+"""The command line: the one file that knows every stage. Stages are imported when a command needs them.
+
+Exit codes: 0, 1 if trials failed, 2 for input that cannot work (one line says why), 130 after Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import operator
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+import bertjax
+from bertjax.cli_args import COMMANDS, Convert, DataOptions, Evaluate, Plan, Predict, Report, StudyOptions, Sweep, Train
+from bertjax.config import DataConfig, InputError, StudyConfig, require
+from bertjax.sweep.experiments import load_study, override
+
+if TYPE_CHECKING:
+    from bertjax.cli_args import GridOptions
+
+ABOUT = f"bertjax {bertjax.__version__}: every subset of quantization (Q), distillation (K) and pruning (P) of a BERT."
+
+Command = Sweep | Plan | Train | Evaluate | Predict | Report | Convert
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs one command and leaves the process with its exit code."""
+    argv = sys.argv[1:] if argv is None else list(argv)
+    if argv == ["--version"]:
+        print(f"bertjax {bertjax.__version__}")
+        sys.exit(0)
+    command: Command | None = None
+    try:
+        command = parse(argv)
+        prepare_process()
+        run(command)
+        sys.stdout.flush()
+    except InputError as error:
+        print(f"bertjax: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        kept = "; finished trials stay, and the same command resumes" if isinstance(command, Sweep | Train) else ""
+        print(f"bertjax: interrupted{kept}", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:  # the reader of our output has left, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(0)
+
+
+def parse(argv: Sequence[str]) -> Command:
+    """The command that `argv` spells; leaves the process after help (0) and after arguments that are wrong (2)."""
+    config = (tyro.conf.PositionalMetavarFromFieldName,)
+    if argv and argv[0] in COMMANDS:  # building one parser instead of seven saves 0.05 s
+        return tyro.cli(COMMANDS[argv[0]], prog=f"bertjax {argv[0]}", args=argv[1:], config=config)
+    forms = [Annotated[form, tyro.conf.subcommand(name)] for name, form in COMMANDS.items()]
+    commands: Any = functools.reduce(operator.or_, forms)
+    return tyro.cli(commands, prog="bertjax", description=ABOUT, args=argv or ["--help"], config=config)
+
+
+def prepare_process() -> None:
+    """Settings that must stand before JAX and transformers are imported; what the user has set stays."""
+    cache = Path(os.environ.get("BERTJAX_CACHE", "~/.cache/bertjax")).expanduser()
+    # Compiled programs stay on disk, so that a second run of a study starts training at once.
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache / "xla"))
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    logger = logging.getLogger("bertjax")
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    if not logger.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        logger.addHandler(handler)
+
+
+def run(command: Command) -> None:
+    """Runs a parsed command."""
+    match command:
+        case Sweep():
+            run_sweep(study_of(command), command.run_dir, command.keep_models, command.mesh)
+        case Train():
+            run_sweep(train_study(command), command.run_dir, "all", command.mesh)
+        case Plan():
+            from bertjax.sweep.plan import describe_plan
+            print(describe_plan(study_of(command), mesh=command.mesh))
+        case Evaluate():
+            evaluate(command)
+        case Predict():
+            predict(command)
+        case Report():
+            from bertjax.report.page import write_report
+            print(f"report: {write_report(command.run_dir)}")
+        case Convert():
+            from bertjax.model.torch_convert import convert_bin
+            convert_bin(command.src, command.dst)
+            print(f"written: {command.dst}")
+
+
+def study_of(command: Sweep | Plan) -> StudyConfig:
+    """The experiment's study with the command's overrides."""
+    return settled(override(load_study(command.experiment), **overrides(command.grid, command)))
+
+
+def train_study(command: Train) -> StudyConfig:
+    """A study of one trial."""
+    def one(value: Any) -> tuple[Any] | None:
+        return None if value is None else (value,)
+
+    study = StudyConfig("train", model=command.model, methods=(command.methods,))
+    return settled(override(
+        study, tasks=one(command.task), layers=one(command.layers), sparsities=one(command.sparsity),
+        learning_rates=one(command.learning_rate), distill_weights=one(command.distill_weight),
+        temperatures=one(command.temperature), seeds=one(command.seed), **overrides(None, command)))
+
+
+def settled(study: StudyConfig) -> StudyConfig:
+    """The study with names in their one spelling, so that `SST-2` and `sst2` are the same trial."""
+    from bertjax.data.tasks import find_task
+    if study.data.train_file is None:
+        study = replace(study, tasks=tuple(find_task(task).name for task in study.tasks))
+    else:
+        require(len(study.tasks) == 1, f"own data is one task, got {', '.join(study.tasks)}")
+    return study
+
+
+def overrides(grid: GridOptions | None, options: StudyOptions) -> dict[str, Any]:
+    """Flags as the arguments of `override`."""
+    parts = {"data": data_values(options.data)}
+    parts |= {name: asdict(getattr(options, name)) for name in ("train", "quantize", "prune", "teacher")}
+    return (asdict(grid) if grid else {}) | parts
+
+
+def data_values(options: DataOptions) -> dict[str, Any]:
+    """The data flags that are given; a switch that is off is not given."""
+    return {name: value for name, value in asdict(options).items() if value is not None and value is not False}
+
+
+def run_sweep(study: StudyConfig, run_dir: Path, keep_models: str, mesh: str | None) -> None:
+    """Trains what is missing in `run_dir` and writes the report."""
+    check_writable(run_dir)
+    from bertjax.report.page import write_report
+    from bertjax.sweep.run import run_study
+    results = run_study(study, run_dir, keep_models=keep_models, mesh=mesh)
+    page = write_report(run_dir)
+    print(f"results: {run_dir / 'results.csv'}\nreport:  {page}")
+    failed = int((results["status"] == "failed").sum())
+    if failed:
+        print(f"bertjax: {failed} of {len(results)} trials failed (the log above says why); "
+              "the same command tries them again", file=sys.stderr)
+        sys.exit(1)
+
+
+def check_writable(folder: Path) -> None:
+    """Makes the folder and writes to it, before the minutes in which JAX starts and trains."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(f"--run-dir must be a folder that can be written, got {folder}: {error.strerror}") from error
+
+
+def evaluate(command: Evaluate) -> None:
+    """Prints the metrics of a model on a task's dev rows, in points."""
+    values = data_values(command.data)
+    require(bool(command.task) != bool(command.data.dev_file), "evaluate needs either --task or --dev-file")
+    if command.data.dev_file:  # the classes are those of the training file; without one, of the dev file
+        values.setdefault("train_file", command.data.dev_file)
+    data = DataConfig(**values)
+    from bertjax.artifact.load import load
+    from bertjax.data.sources import load_task
+    metrics = load(command.model).evaluate(load_task(command.task or f"own-{Path(data.dev_file or '').stem}", data))
+    if sys.stdout.isatty():
+        print("\n".join(f"{name:<22}{value:7.2f}" for name, value in metrics.items()))
+    else:
+        print(json.dumps(metrics, default=float))
+
+
+def predict(command: Predict) -> None:
+    """Prints the label and probabilities, or the score, of every text."""
+    texts = texts_of(command)
+    from bertjax.artifact.load import load
+    results = load(command.model).predict(texts)
+    named = [{"text": text} if isinstance(text, str) else {"text": text[0], "second": text[1]} for text in texts]
+    rows = [name | result for name, result in zip(named, results, strict=True)]
+    if sys.stdout.isatty():
+        print_table(rows)
+    else:
+        for row in rows:
+            print(json.dumps(row, ensure_ascii=False, default=float))
+
+
+def texts_of(command: Predict) -> list[str] | list[tuple[str, str]]:
+    """Texts or pairs, from the arguments, a file or standard input: lines are pairs when the first one holds a tab."""
+    require(not (command.texts and command.file), "predict takes texts or --file, got both")
+    if command.texts:
+        require(len(command.second) in (0, len(command.texts)),
+                f"--second must hold one text for each of the {len(command.texts)} first ones, "
+                f"got {len(command.second)}")
+        return list(zip(command.texts, command.second, strict=True)) if command.second else list(command.texts)
+    require(not command.second, "--second goes with texts given as arguments; in a file a tab parts the two of a pair")
+    from bertjax.data.own import load_texts, parse_texts
+    from bertjax.data.tables import SUFFIXES, decode, read_text
+    path = None if command.file in (None, "-") else Path(command.file)
+    if path is not None and path.suffix in SUFFIXES:
+        return load_texts(path, command.text_columns)
+    if path is None and sys.stdin.isatty():
+        print("bertjax: reading one text per line; Ctrl-D ends", file=sys.stderr)
+    name = "standard input" if path is None else str(path)
+    content = decode(name, sys.stdin.buffer.read()) if path is None else read_text(path)
+    return parse_texts(name, content, pairs="\t" in content.partition("\n")[0])
+
+
+def print_table(rows: list[dict[str, Any]]) -> None:
+    """Predictions for a reader: one line per text, the classes from the most to the least probable."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+    pair, classes = "second" in rows[0], "label" in rows[0]
+    table = Table(*(["text", "second"] if pair else ["text"]), *(["label", "probabilities"] if classes else ["score"]))
+    for row in rows:
+        texts = [Text(row["text"]), *([Text(row["second"])] if pair else [])]  # Text: brackets are not markup
+        if classes:
+            ranked = sorted(row["probabilities"].items(), key=lambda item: -item[1])
+            shown = [Text(row["label"]), Text("  ".join(f"{label} {share:.3f}" for label, share in ranked[:3]))]
+        else:
+            shown = [Text(f"{row['score']:.3f}")]
+        table.add_row(*texts, *shown)
+    Console().print(table)

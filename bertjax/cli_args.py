@@ -1,0 +1,267 @@
+"""The arguments of every command, as dataclasses that tyro turns into flags. Fields carry the names of `config.py`.
+
+None means "not given": the experiment's value stays. `none` sets None where the config allows it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal, Union
+
+from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional, arg
+
+
+def _optional(metavar: str) -> object:
+    """A flag without a printed default: what is not given keeps the experiment's value."""
+    return arg(metavar=metavar, help_behavior_hint="")
+
+
+# `Union` with None first, not `str | None`: tyro checks that one by typeguard, whose import takes 0.05 s of the 0.2 s
+# that `--help` needs.
+Text = Annotated[Union[None, str], _optional("TEXT")]
+Whole = Annotated[Union[None, int], _optional("N")]
+Number = Annotated[Union[None, float], _optional("X")]
+Texts = Annotated[Union[None, tuple[str, ...]], _optional("TEXT ...")]
+Wholes = Annotated[Union[None, tuple[int, ...]], _optional("N ...")]
+Numbers = Annotated[Union[None, tuple[float, ...]], _optional("X ...")]
+Bits = Annotated[Union[None, int, Literal["none"]], _optional("N|none")]
+Choice = Annotated[Union[None, bool], _optional("True|False")]
+Dtype = Annotated[Union[None, Literal["float32", "bfloat16"]], _optional("float32|bfloat16")]
+Schedule = Annotated[Union[None, Literal["linear", "cubic"]], _optional("linear|cubic")]
+Mesh = Annotated[
+    Union[None, str], arg(metavar="trial=N,data=N", help_behavior_hint="(default: chosen by the planner)")]
+KeepModels = Literal["all", "best", "none"]
+
+
+@dataclass(frozen=True)
+class GridOptions:
+    """The study's grid: every combination is a trial."""
+
+    model: Text = None
+    """Hub name or folder of the pretrained model, or `minilm`; with --sizes it may hold {size}."""
+    sizes: Texts = None
+    """tiny, mini, small, medium, base, large."""
+    layers: Wholes = None
+    """Depths: students of the first N layers of the model."""
+    tasks: Texts = None
+    """cola sst2 mrpc stsb qqp mnli qnli rte of GLUE; gloss-class gloss-sense gloss-similarity, bundled."""
+    methods: Texts = None
+    """Subsets of compressions: none Q K P QK QP KP QKP."""
+    sparsities: Numbers = None
+    """Final fraction of zeros of trials with P, in (0, 1)."""
+    learning_rates: Numbers = None
+    """Peaks, reached at the end of the warm-up."""
+    distill_weights: Numbers = None
+    """Share of the distillation loss in trials with K, in (0, 1]."""
+    temperatures: Numbers = None
+    """Softening of the teacher's logits in trials with K, above 0."""
+    seeds: Wholes = None
+    """Each draws its own head, dropout and row order."""
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """Where the text comes from."""
+
+    data_dir: Text = None
+    """Folder of tasks in GLUE's TSV layout or the hub's Parquet layout."""
+    train_file: Text = None
+    """Your own training file: .csv, .tsv, .jsonl or .parquet."""
+    dev_file: Text = None
+    """Your own evaluation file."""
+    text_columns: Texts = None
+    """One or two text columns of your own files."""
+    label_column: Text = None
+    """Label column of your own files."""
+    regression: FlagCreatePairsOff[Annotated[bool, arg(help_behavior_hint="")]] = False
+    """Your own labels are numbers to predict, not classes."""
+    max_length: Whole = None
+    """Longest sequence in tokens."""
+    max_train_examples: Whole = None
+    """Use only this many training rows."""
+    max_buckets: Whole = None
+    """Most sequence lengths that are compiled (1 to 8)."""
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """Fine-tuning."""
+
+    epochs: Whole = None
+    """Passes over the training rows."""
+    batch_size: Whole = None
+    """Rows per step and trial."""
+    warmup_fraction: Number = None
+    """Part of all steps in which the learning rate rises."""
+    weight_decay: Number = None
+    """Not on biases and LayerNorm."""
+    max_grad_norm: Number = None
+    """Clip a trial's gradients to this norm."""
+    reinit_pooler: Choice = None
+    """Draw the pooler anew, for checkpoints whose pooler was never trained."""
+    dtype: Dtype = None
+    """Compute type."""
+
+
+@dataclass(frozen=True)
+class QuantizeOptions:
+    """Q: quantization-aware training."""
+
+    weight_bits: Bits = None
+    """Weight matrices: 2 to 8, or none for float."""
+    activation_bits: Bits = None
+    """Inputs of the linear layers: 2 to 8, or none."""
+    embedding_bits: Bits = None
+    """Embedding tables: 2 to 8, or none."""
+
+
+@dataclass(frozen=True)
+class PruneOptions:
+    """P: magnitude pruning."""
+
+    schedule: Annotated[Schedule, arg(name="prune-schedule")] = None
+    """How the sparsity rises."""
+    initial_sparsity: Number = None
+    """Fraction of zeros at the start of the rise."""
+    begin: Annotated[Number, arg(name="prune-begin")] = None
+    """Start of the rise, as a fraction of all steps."""
+    end: Annotated[Number, arg(name="prune-end")] = None
+    """End of the rise, as a fraction of all steps."""
+    mask_every: Whole = None
+    """Steps between two mask updates."""
+
+
+@dataclass(frozen=True)
+class TeacherOptions:
+    """The model that K learns from."""
+
+    model: Annotated[Text, arg(name="teacher-model")] = None
+    """Hub name or folder; by default the student's model with all its layers."""
+    num_hidden_layers: Annotated[Whole, arg(name="teacher-layers")] = None
+    """Keep only its first N layers."""
+    learning_rate: Annotated[Number, arg(name="teacher-learning-rate")] = None
+    """By default the first learning rate of the study."""
+    epochs: Annotated[Whole, arg(name="teacher-epochs")] = None
+    """By default the study's epochs."""
+    seed: Annotated[Whole, arg(name="teacher-seed")] = None
+    """Of its own fine-tuning."""
+
+
+@dataclass(frozen=True)
+class StudyOptions:
+    """The settings of a study apart from its grid."""
+
+    data: OmitArgPrefixes[DataOptions] = field(default_factory=DataOptions)
+    train: OmitArgPrefixes[TrainOptions] = field(default_factory=TrainOptions)
+    quantize: OmitArgPrefixes[QuantizeOptions] = field(default_factory=QuantizeOptions)
+    prune: OmitArgPrefixes[PruneOptions] = field(default_factory=PruneOptions)
+    teacher: OmitArgPrefixes[TeacherOptions] = field(default_factory=TeacherOptions)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep(StudyOptions):
+    """Train every trial of an experiment, in as few compiled programs as possible, and write results and a report.
+
+    The same command again does only what is missing.
+    """
+
+    experiment: Positional[str]
+    """A name (in ./experiments or installed) or the path of a .py file."""
+    run_dir: Path
+    """Where results, models and the report go."""
+    grid: OmitArgPrefixes[GridOptions] = field(default_factory=GridOptions)
+    keep_models: KeepModels = "best"
+    """Which trained models stay on disk: of every trial, of the best trial of each task and method, of none."""
+    mesh: Mesh = None
+    """Devices by axis."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan(StudyOptions):
+    """Print what a sweep would do: trials, groups, compiled programs, steps, padding, memory."""
+
+    experiment: Positional[str]
+    """A name (in ./experiments or installed) or the path of a .py file."""
+    grid: OmitArgPrefixes[GridOptions] = field(default_factory=GridOptions)
+    mesh: Mesh = None
+    """Devices by axis."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train(StudyOptions):
+    """Train one trial: a sweep of one."""
+
+    model: str
+    """Hub name or folder of the pretrained model, or `minilm`."""
+    run_dir: Path
+    """Where the result and the model go."""
+    task: Annotated[Text, arg(help_behavior_hint="(default: gloss-class, or your --train-file)")] = None
+    """A GLUE task or a bundled sample."""
+    methods: str = "none"
+    """none, or letters in the order QKP."""
+    layers: Whole = None
+    """Keep only the first N layers."""
+    sparsity: Number = None
+    """Final fraction of zeros with P, in (0, 1)."""
+    learning_rate: Number = None
+    """The peak, reached at the end of the warm-up."""
+    distill_weight: Number = None
+    """Share of the distillation loss with K, in (0, 1]."""
+    temperature: Number = None
+    """Softening of the teacher's logits with K, above 0."""
+    seed: Whole = None
+    """Draws the head, dropout and row order."""
+    mesh: Mesh = None
+    """Devices by axis."""
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Score a trained model on a task's dev rows."""
+
+    model: Positional[str]
+    """Hub name, folder, or a trial's folder."""
+    task: Text = None
+    """A GLUE task or a bundled sample; not with --dev-file."""
+    data: OmitArgPrefixes[DataOptions] = field(default_factory=DataOptions)
+
+
+@dataclass(frozen=True)
+class Predict:
+    """Label texts: a table on a terminal, else one JSON object per line."""
+
+    model: Positional[str]
+    """Hub name, folder, or a trial's folder."""
+    texts: Positional[tuple[str, ...]] = ()
+    """The texts; without any, lines of --file or of standard input (a tab separates the two texts of a pair)."""
+    second: tuple[str, ...] = ()
+    """The second texts of pairs, as many as texts."""
+    file: Text = None
+    """One text per line (- is standard input), or a .csv, .tsv, .jsonl or .parquet file."""
+    text_columns: tuple[str, ...] = ("text",)
+    """One or two columns of such a file."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """Write report.html and its plots again from the results of a run."""
+
+    run_dir: Positional[Path]
+
+
+@dataclass(frozen=True)
+class Convert:
+    """Turn an old pickled checkpoint (pytorch_model.bin) into safetensors; needs the torch extra."""
+
+    src: Positional[str]
+    """Hub name, or a folder with pytorch_model.bin."""
+    dst: Positional[Path]
+    """Folder to write."""
+
+
+COMMANDS: dict[str, type] = {
+    "sweep": Sweep, "plan": Plan, "train": Train, "evaluate": Evaluate, "predict": Predict, "report": Report,
+    "convert": Convert,
+}
+"""The commands by name, in the order of `bertjax --help`."""

@@ -1,0 +1,1 @@
+"""Compressions as pure transformations; each is exactly the identity when it is off."""

@@ -1,0 +1,1 @@
+"""From text to batches: tasks, sources, tokens, and schedules of length-bucketed batches."""

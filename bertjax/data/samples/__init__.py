@@ -1,0 +1,1 @@
+"""Three bundled tasks made from WordNet glosses by `build.py`; WordNet's licence is in `LICENSE-WORDNET.txt`."""

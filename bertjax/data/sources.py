@@ -1,0 +1,50 @@
+"""Where a task's rows come from: own files, a local GLUE folder, the bundled samples, or the hub."""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+import importlib.resources
+from pathlib import Path
+
+from bertjax.config import DataConfig
+from bertjax.data.examples import Examples, TaskData, examples_from, subset, unlabelled
+from bertjax.data.glue import load_hub, load_local
+from bertjax.data.own import load_own, load_texts, parse_texts
+from bertjax.data.tables import decode, parse_tsv
+from bertjax.data.tasks import SAMPLE_TASKS, Task, find_task
+
+__all__ = ["Examples", "TaskData", "load_sample", "load_task", "load_texts", "parse_texts", "unlabelled"]
+
+
+def load_task(name: str, data: DataConfig) -> TaskData:
+    """The rows of a task; at most `data.max_train_examples` of them for training.
+
+    Own files come first, whatever the name. A bundled task is read from the package, even where `data.data_dir` is
+    set. Other tasks come from `data.data_dir`, or from the hub.
+
+    Raises:
+        InputError: an unknown task, data that cannot be found, or a broken file.
+    """
+    loaded = _load(name, data)
+    return dataclasses.replace(loaded, train=subset(loaded.train, data.max_train_examples))
+
+
+def _load(name: str, data: DataConfig) -> TaskData:
+    if data.train_file is not None:
+        return load_own(name, data)
+    task = find_task(name)
+    if task in SAMPLE_TASKS:
+        return load_sample(task)
+    return load_hub(task) if data.data_dir is None else load_local(task, Path(data.data_dir))
+
+
+def load_sample(task: Task) -> TaskData:
+    """A bundled task. Its files are gzipped TSV with a header: the text columns, then `label` (a name or a score)."""
+    folder = importlib.resources.files("bertjax.data") / "samples"
+    splits = {}
+    for split in ("train", *task.dev_splits):
+        name = f"{task.name}.{split}.tsv"
+        text = decode(name, gzip.decompress((folder / f"{name}.gz").read_bytes()))
+        splits[split] = examples_from(parse_tsv(name, text), task.text_columns, "label", task.label_names)
+    return TaskData(task, splits.pop("train"), splits)

@@ -1,0 +1,90 @@
+"""Multi-head self-attention of BERT (arXiv:1810.04805), with an injected product for its linear layers."""
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from bertjax.config import BertConfig
+from bertjax.model.dropout import DropoutKey, dropout
+
+DotGeneral = Callable[..., Array]
+"""A function with the signature of `jax.lax.dot_general`."""
+
+
+def dense(features: int, config: BertConfig, dot_general: DotGeneral | None, dtype: jnp.dtype, name: str) -> nn.Dense:
+    """A linear layer with float32 parameters, BERT's initialization and the injected product (None: a float one)."""
+    return nn.Dense(features, dtype=dtype, dot_general=dot_general, name=name,
+                    kernel_init=nn.initializers.normal(config.initializer_range))
+
+
+def layer_norm(config: BertConfig, dtype: jnp.dtype, name: str) -> nn.LayerNorm:
+    """LayerNorm with the config's epsilon; the variance is taken around the mean, as PyTorch does."""
+    return nn.LayerNorm(epsilon=config.layer_norm_eps, dtype=dtype, use_fast_variance=False, name=name)
+
+
+class Part(nn.Module):
+    """What every part of the model is told."""
+
+    config: BertConfig
+    dot_general: DotGeneral | None = None
+    """The product of its linear layers; None is `jax.lax.dot_general`."""
+    dtype: jnp.dtype = jnp.float32
+    """Compute type of activations."""
+
+
+class SelfAttention(Part):
+    """Softmax(QKᵀ/√d)V; QKᵀ and PV stay float whatever `dot_general` is."""
+
+    @nn.compact
+    def __call__(
+        self,
+        hidden: Float[Array, "batch seq hidden"],
+        attention_mask: Bool[Array, "batch seq"],
+        key: DropoutKey | None = None,
+        site: int = 0,
+    ) -> Float[Array, "batch seq hidden"]:
+        c = self.config
+        heads, size = c.num_attention_heads, c.hidden_size // c.num_attention_heads
+        query, key_, value = (
+            dense(c.hidden_size, c, self.dot_general, self.dtype, name)(hidden).reshape(*hidden.shape[:2], heads, size)
+            for name in ("query", "key", "value")
+        )
+        scores = jnp.einsum("bqhd,bkhd->bhqk", query / jnp.sqrt(size).astype(self.dtype), key_)
+        scores = jnp.where(attention_mask[:, None, None, :], scores.astype(jnp.float32), jnp.finfo(jnp.float32).min)
+        probs = nn.softmax(scores, axis=-1).astype(self.dtype)
+        probs = dropout(probs, c.attention_probs_dropout_prob, key, site)
+        return jnp.einsum("bhqk,bkhd->bqhd", probs, value).reshape(hidden.shape)
+
+
+class AttentionOutput(Part):
+    """Linear layer, dropout, residual and LayerNorm; also the second half of the feed-forward block."""
+
+    @nn.compact
+    def __call__(
+        self,
+        hidden: Float[Array, "batch seq inner"],
+        residual: Float[Array, "batch seq hidden"],
+        key: DropoutKey | None = None,
+        site: int = 0,
+    ) -> Float[Array, "batch seq hidden"]:
+        c = self.config
+        hidden = dense(c.hidden_size, c, self.dot_general, self.dtype, "dense")(hidden)
+        hidden = dropout(hidden, c.hidden_dropout_prob, key, site)
+        return layer_norm(c, self.dtype, "LayerNorm")(hidden + residual)
+
+
+class Attention(Part):
+    """Self-attention with its output layer."""
+
+    @nn.compact
+    def __call__(
+        self,
+        hidden: Float[Array, "batch seq hidden"],
+        attention_mask: Bool[Array, "batch seq"],
+        key: DropoutKey | None = None,
+        site: int = 0,
+    ) -> Float[Array, "batch seq hidden"]:
+        made = SelfAttention(self.config, self.dot_general, self.dtype, name="self")(hidden, attention_mask, key, site)
+        return AttentionOutput(self.config, self.dot_general, self.dtype, name="output")(made, hidden, key, site + 1)

@@ -1,0 +1,207 @@
+"""What the results say, in plain words: the sentence a reader with a deadline needs, and how far to trust it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from bertjax.artifact.size import BYTES_PER_MB
+from bertjax.report.tables import MEAN_TASK, has_score, mean_over_tasks, subset_table
+
+TOLERANCES = (0.5, 1.0)
+"""Points below the uncompressed model that count as keeping its score (arXiv:2208.09684, Table 1 uses 0.5)."""
+
+BUDGET = 0.25
+"""The byte budget that is asked about, as a fraction of the uncompressed model: what int8 alone reaches."""
+
+ROUNDING = 1e-9
+"""Points: differences below this are floating-point noise."""
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The summary of a run."""
+
+    sentence: str
+    """The one finding."""
+    support: str
+    """The numbers behind it and the best model in a quarter of the bytes; "" without a baseline."""
+    answers: pd.DataFrame
+    """Per panel: baseline and the chosen rows as text; empty without a `none` that finished."""
+    notes: tuple[str, ...]
+    """How far the numbers can be trusted: seeds, selection, what is missing."""
+
+
+def panels(results: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """`subset_table` per task; with several tasks, that of their mean first, if any setting finished them all."""
+    parts = subset_table(results).groupby("task", sort=False)
+    tables = {str(task): part.reset_index(drop=True) for task, part in parts}
+    mean = mean_over_tasks(results) if len(tables) > 1 else results.iloc[:0]
+    return tables if not has_score(mean).any() else {MEAN_TASK: subset_table(mean), **tables}
+
+
+def megabytes(size_bytes: float) -> str:
+    """Decimal megabytes with three digits: 4.39, 28.8, 335."""
+    value = size_bytes / BYTES_PER_MB
+    return f"{value:.{2 if value < 10 else 1 if value < 100 else 0}f} MB"
+
+
+def times(ratio: float) -> str:
+    """A ratio as text, "8.1×"; whole from 100 up."""
+    return f"{ratio:.{1 if ratio < 100 else 0}f}×"
+
+
+def uncompressed(table: pd.DataFrame) -> pd.Series | None:
+    """The best `none` row of a panel, or None when no `none` has a score."""
+    rows = table[(table["methods"] == "none") & np.isfinite(table["score_mean"])]
+    return None if rows.empty else rows.iloc[int(rows["score_mean"].argmax())]
+
+
+def smallest_within(table: pd.DataFrame, tolerance: float) -> pd.Series | None:
+    """The smallest row below the size of the best `none` that scores at most `tolerance` less; ties go to score."""
+    base = uncompressed(table)
+    if base is None:
+        return None
+    rows = table[(table["score_mean"] >= base["score_mean"] - tolerance - ROUNDING)
+                 & (table["size_bytes"] < base["size_bytes"])]
+    return None if rows.empty else rows.sort_values(["size_bytes", "score_mean"], ascending=[True, False]).iloc[0]
+
+
+def best_within(table: pd.DataFrame, size_bytes: float) -> pd.Series | None:
+    """The best-scoring row of at most `size_bytes`; ties go to the smaller one."""
+    # One part in 1,000 of slack: int8 is a quarter up to the rounding of bytes.
+    rows = table[np.isfinite(table["score_mean"]) & (table["size_bytes"] <= size_bytes * 1.001)]
+    return None if rows.empty else rows.sort_values(["score_mean", "size_bytes"], ascending=[False, True]).iloc[0]
+
+
+def finding(table: pd.DataFrame) -> str:
+    """The result of one panel as a short title."""
+    base = uncompressed(table)
+    best = best_within(table, np.inf)
+    if best is None:
+        return "no setting has a score"
+    if base is None:
+        return f"{best['label']} scores best: {best['score_mean']:.1f} points in {megabytes(best['size_bytes'])}"
+    for tolerance in TOLERANCES:
+        row = smallest_within(table, tolerance)
+        if row is not None:
+            shrink = times(base["size_bytes"] / row["size_bytes"])
+            return f"{row['label']} is {shrink} smaller and {_against(row, base)}"
+    smaller = best_within(table, base["size_bytes"] * 0.99)
+    if smaller is None:
+        return f"no smaller model has a score; {best['label']} scores best: {best['score_mean']:.1f} points"
+    return f"no smaller model stays within 1 point; {smaller['label']} comes closest, {_against(smaller, base)}"
+
+
+def _against(row: pd.Series, base: pd.Series) -> str:
+    """How a row scores against the baseline: "0.3 points below uncompressed"."""
+    gap = round(row["score_mean"] - base["score_mean"], 1)
+    if gap == 0:
+        return "scores as well as uncompressed"
+    return f"{abs(gap):.1f} points {'above' if gap > 0 else 'below'} uncompressed"
+
+
+def headline(results: pd.DataFrame, tables: Mapping[str, pd.DataFrame] | None = None) -> Headline:
+    """The summary of all results. Never raises on missing baselines or scores: it says so.
+
+    Args:
+        results: Rows of `tables.clean`.
+        tables: `panels(results)`, where the caller has it at hand.
+    """
+    tables = panels(results) if tables is None else tables
+    name, focus = next(iter(tables.items()))
+    if not has_score(results).any():
+        counts = ", ".join(f"{n} {status}" for status, n in results["status"].value_counts().items())
+        return Headline(f"No trial has a score yet ({counts}).", "", pd.DataFrame(), ())
+    where = "" if len(tables) == 1 else f" on {name}"
+    if name == MEAN_TASK:
+        where = f" on average over {len(tables) - 1} tasks"
+    return Headline(_sentence(focus, where), _support(focus), _answers(tables), _notes(results, tables))
+
+
+def _sentence(table: pd.DataFrame, where: str) -> str:
+    base = uncompressed(table)
+    for tolerance in TOLERANCES:
+        row = smallest_within(table, tolerance)
+        if base is not None and row is not None:
+            return (f"{row['label']} is {times(base['size_bytes'] / row['size_bytes'])} smaller than the uncompressed "
+                    f"model and within {_points(tolerance)} of its score{where}.")
+    text = finding(table)
+    return f"{text[0].upper()}{text[1:]}{where}."
+
+
+def _points(tolerance: float) -> str:
+    return f"{tolerance:g} {'point' if tolerance == 1 else 'points'}"
+
+
+def _support(table: pd.DataFrame) -> str:
+    """The numbers behind the sentence, and what a quarter of the bytes buys."""
+    base = uncompressed(table)
+    if base is None:
+        return ""
+    texts = []
+    smallest = next((row for tolerance in TOLERANCES if (row := smallest_within(table, tolerance)) is not None), None)
+    if smallest is not None:
+        texts.append(f"It is the smallest such model: {megabytes(smallest['size_bytes'])} instead of "
+                     f"{megabytes(base['size_bytes'])}, {smallest['score_mean']:.1f} against {base['score_mean']:.1f} "
+                     "points.")
+    budget = base["size_bytes"] * BUDGET
+    row = best_within(table, budget)
+    if row is not None:
+        texts.append(f"With a quarter of the bytes to spend ({megabytes(budget)}), {row['label']} scores best: "
+                     f"{row['score_mean']:.1f} points in {megabytes(row['size_bytes'])}.")
+    return " ".join(texts)
+
+
+def _answers(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    rows = []
+    for task, table in tables.items():
+        base = uncompressed(table)
+        if base is None:
+            continue
+        row = {"task": task, "uncompressed": _cell(base, base)}
+        for tolerance in TOLERANCES:
+            row[f"smallest within {_points(tolerance)}"] = _cell(smallest_within(table, tolerance), base)
+        row["best in ¼ of the bytes"] = _cell(best_within(table, base["size_bytes"] * BUDGET), base)
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _cell(row: pd.Series | None, base: pd.Series) -> str:
+    if row is None:
+        return "none of the models"
+    shrink = "" if row.equals(base) else f", {times(base['size_bytes'] / row['size_bytes'])} smaller"
+    name = "" if row.equals(base) else f"{row['label']}: "
+    return f"{name}{row['score_mean']:.1f} points, {megabytes(row['size_bytes'])}{shrink}"
+
+
+def _notes(results: pd.DataFrame, tables: Mapping[str, pd.DataFrame]) -> tuple[str, ...]:
+    notes = [_seed_note(tables)]
+    lacking = [task for task, table in tables.items() if uncompressed(table) is None]
+    if lacking:
+        notes.append(f"No uncompressed trial (none) has a score for {', '.join(lacking)}, so differences to it cannot "
+                     "be given there.")
+    focus = next(iter(tables.values()))
+    if focus["methods"].duplicated().any():
+        notes.append("Some subsets were trained at several settings. Picking the best of them by the dev score that is "
+                     "reported flatters the pick.")
+    unscored = int((~has_score(results)).sum())
+    if unscored:
+        notes.append(f"Without a score, and so in no mean: {unscored} of {len(results)} trials, listed below.")
+    return tuple(notes)
+
+
+def _seed_note(tables: Mapping[str, pd.DataFrame]) -> str:
+    tasks = pd.concat([table for task, table in tables.items() if task != MEAN_TASK])
+    counts = tasks.loc[tasks["trials"] > 0, "trials"]
+    if counts.max() == 1:
+        return ("One seed per setting: no spread is known, and differences of a point or so may be chance. "
+                "Run more seeds before deciding on them.")
+    low, high = int(counts.min()), int(counts.max())
+    seeds = f"{low} seeds" if low == high else f"{low} to {high} seeds"
+    spread = tasks["score_std"].median()
+    return (f"Scores are means over {seeds}. On one task, the seeds of a setting spread by ±{spread:.1f} points "
+            "(median standard deviation); differences smaller than that are not settled.")

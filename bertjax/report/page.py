@@ -1,0 +1,265 @@
+"""Reads a run directory and writes `report.html`, one file that opens offline, with its plots and tables beside it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import shlex
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+import pandas as pd
+import vl_convert
+from markupsafe import Markup
+
+from bertjax.artifact.size import BYTES_PER_MB
+from bertjax.config import InputError
+from bertjax.report.headline import TOLERANCES, Headline, headline, megabytes, panels, times
+from bertjax.report.plots import MARKS, Figure, curve_figures, png, spec, tradeoff_figures
+from bertjax.report.tables import (
+    MEAN_TASK,
+    SETTING,
+    TEXT_COLUMNS,
+    clean,
+    curve_table,
+    has_score,
+    setting_text,
+    varying,
+)
+from bertjax.sweep.ledger import RESULT_COLUMNS
+
+PACKAGES = ("bertjax", "jax", "flax", "optax", "aqtp", "transformers", "altair")
+"""Whose versions the page names."""
+
+SVG_SHAPES = {
+    "circle": '<circle cx="8" cy="8" r="5.2"/>', "square": '<rect x="3" y="3" width="10" height="10"/>',
+    "triangle-up": '<path d="M8 2.6 14 13H2Z"/>', "diamond": '<path d="M8 1.6 14.4 8 8 14.4 1.6 8Z"/>',
+}
+"""The shapes of the charts, for the legend and the tables of the page (16 by 16)."""
+
+COMMAND_FLAGS = (
+    ("--model", "model"), ("--sizes", "sizes"), ("--layers", "layers"), ("--tasks", "tasks"), ("--methods", "methods"),
+    ("--sparsities", "sparsities"), ("--seeds", "seeds"), ("--learning-rates", "learning_rates"),
+    ("--epochs", "train.epochs"), ("--batch-size", "train.batch_size"), ("--data-dir", "data.data_dir"),
+    ("--max-train-examples", "data.max_train_examples"), ("--train-file", "data.train_file"),
+    ("--dev-file", "data.dev_file"),
+)
+"""The overrides of `bertjax sweep` that the command to repeat the study spells out."""
+
+
+def write_report(run_dir: Path) -> Path:
+    """Writes `report.html` in `run_dir`, and PNG (twice the page's resolution) and CSV files in `run_dir/report`.
+
+    Needs `results.csv`; `teachers.csv`, `study.json` and the trials' `metrics.json` are used when they are there.
+
+    Raises:
+        InputError: There is no `results.csv`, or it has no trial, lacks a column or is not a table.
+    """
+    results = read_results(run_dir / "results.csv")
+    teachers = read_results(run_dir / "teachers.csv") if (run_dir / "teachers.csv").exists() else results.iloc[:0]
+    study = read_json(run_dir / "study.json") if (run_dir / "study.json").exists() else {}
+    metrics = {trial_id: read_json(path) for trial_id in results["trial_id"]
+               if (path := run_dir / "trials" / trial_id / "metrics.json").exists()}
+    tables = panels(results)
+    summary = headline(results, tables)
+    curves = curve_table(results, metrics)
+    sections = {"score_against_size": tradeoff_figures(results, tables, teacher_scores(teachers, tables)),
+                "learning_curves": curve_figures(curves, results)}
+    folder = run_dir / "report"
+    folder.mkdir(exist_ok=True)
+    for (name, figures), title in zip(sections.items(), ("Score against size", "Learning curves"), strict=True):
+        if figures:
+            write_atomically(folder / f"{name}.png", png(figures, f"{study.get('name', 'study')}: {title}", results))
+    settings = pd.concat(tables.values()).drop(columns="label")
+    for name, table in (("subsets", settings), ("answers", summary.answers), ("curves", curves)):
+        write_atomically(folder / f"{name}.csv", table.to_csv(index=False).encode())
+    html = render(results, teachers, study, summary, tables, sections, run_dir)
+    return write_atomically(run_dir / "report.html", html.encode())
+
+
+def read_results(path: Path) -> pd.DataFrame:
+    """The rows of a `results.csv` or `teachers.csv`, checked and typed by `tables.clean`.
+
+    Raises:
+        InputError: With the file's name.
+    """
+    try:
+        # All as text first: a trial_id like 12e456789012 is not a number, and `none` is not a blank.
+        return clean(pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""]))
+    except FileNotFoundError:
+        raise InputError(f"{path} must exist to make a report: run `bertjax sweep` into this folder first") from None
+    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} must be a table of trials, got: {str(error).strip()}") from None
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+def read_json(path: Path) -> Any:
+    """Parsed JSON, or `InputError` with the file and line."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path}, line {error.lineno}: must be JSON, got: {error.msg}; run the sweep again") from None
+
+
+def write_atomically(path: Path, content: bytes) -> Path:
+    """Writes under a temporary name in the same folder, then renames: a reader never sees half a file."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_bytes(content)
+    os.replace(temporary, path)
+    return path
+
+
+def teacher_scores(teachers: pd.DataFrame, tables: Mapping[str, pd.DataFrame]) -> dict[str, float]:
+    """The best teacher's score per panel; for the mean over tasks only when every task has one."""
+    scores = teachers[has_score(teachers)].groupby("task")["score"].max().to_dict()
+    tasks = [task for task in tables if task != MEAN_TASK]
+    if MEAN_TASK in tables and all(task in scores for task in tasks):
+        scores[MEAN_TASK] = float(np.mean([scores[task] for task in tasks]))
+    return scores
+
+
+def render(
+    results: pd.DataFrame, teachers: pd.DataFrame, study: Mapping[str, Any], summary: Headline,
+    tables: Mapping[str, pd.DataFrame], sections: Mapping[str, list[Figure]], run_dir: Path,
+) -> str:
+    """The page as HTML. Everything it shows is inside it."""
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True,
+                                     trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+    figures = [figure for group in sections.values() for figure in group]
+    return environment.get_template("page.html.j2").render(
+        name=study.get("name", "study"), facts=facts(results), summary=summary, sections=sections,
+        specs=script_json([spec(figure) for figure in figures]) if figures else None,
+        bundle=vega_bundle() if figures else "", mean_task=MEAN_TASK,
+        marks={name: mark_svg(name) for name in MARKS if name in set(results["methods"])}, every_mark={
+            name: mark_svg(name) for name in MARKS},
+        subsets=subset_matrix(tables), unscored=unscored(results), teachers=trial_rows(teachers),
+        trials=trial_rows(results), study=study_rows(study), versions=versions(),
+        command=command(study, run_dir) if study else None)
+
+
+def facts(results: pd.DataFrame) -> str:
+    """What the study holds, in one line."""
+    counts = [(results["methods"].nunique(), "subset"), (results["task"].nunique(), "task"),
+              (results["seed"].nunique(), "seed"), (len(results), "trial")]
+    return " · ".join(f"{n} {word}{'' if n == 1 else 's'}" for n, word in counts)
+
+
+def mark_svg(methods: str) -> Markup:
+    """The sign of a subset as inline SVG."""
+    mark = MARKS[methods]
+    return Markup(
+        f'<svg class="mark" viewBox="0 0 16 16" width="16" height="16" aria-hidden="true" stroke="{mark.colour}" '
+        f'stroke-width="2" fill="{mark.colour if mark.filled else "#fff"}">{SVG_SHAPES[mark.shape]}</svg>')
+
+
+def subset_matrix(tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
+    """The table of the subsets for the page: a row per setting, its size, then a cell per panel.
+
+    A cell holds mean, spread, difference to `none`, the scored and all trials, whether the row is on the panel's front,
+    and `near`, the index of the tightest of `TOLERANCES` it keeps (None: neither, or no baseline).
+    """
+    tasks = pd.concat([table for task, table in tables.items() if task != MEAN_TASK])
+    names = varying(tasks)
+    keyed = {panel: {_key(row): row for row in table.to_dict("records")} for panel, table in tables.items()}
+    rows = []
+    for row in tasks.drop_duplicates(list(SETTING)).to_dict("records"):
+        cells = [_cell(keyed[panel].get(_key(row))) for panel in tables]
+        rows.append({"methods": row["methods"], "settings": [setting_text(name, row) for name in names],
+                     "size": megabytes(row["size_bytes"]), "ratio": times(row["size_ratio"]), "cells": cells})
+    return {"settings": [name.replace("_", " ") for name in names], "panels": list(tables), "rows": rows}
+
+
+def _key(row: Mapping[Any, Any]) -> tuple[str, ...]:
+    return tuple(str(row[name]) for name in SETTING)
+
+
+def _cell(row: Mapping[Any, Any] | None) -> dict[str, Any] | None:
+    if row is None or not np.isfinite(row["score_mean"]):
+        return None
+    known = np.isfinite(row["delta"])
+    near = next((i for i, points in enumerate(TOLERANCES) if known and row["delta"] >= -points - 1e-9), None)
+    return {"mean": f"{row['score_mean']:.2f}", "front": bool(row["on_front"]),
+            "std": f"{row['score_std']:.2f}" if np.isfinite(row["score_std"]) else "",
+            "delta": f"{row['delta']:+.2f}".replace("-", "−") if known and row["methods"] != "none" else "",
+            "near": near if row["methods"] != "none" else None,
+            "seeds": f"{row['trials']} of {row['trials'] + row['unscored']} seeds" if row["unscored"] else ""}
+
+
+def unscored(results: pd.DataFrame) -> list[dict[str, str]]:
+    """The trials without a score, with the reason as far as it is known."""
+    rows = results[~has_score(results)].to_dict("records")
+    return [{"trial_id": row["trial_id"], "task": row["task"], "methods": row["methods"], "seed": f"{row['seed']:.0f}",
+             "lr": f"{row['learning_rate']:g}",
+             "status": row["status"] if row["status"] != "done" else "done, but without a score"} for row in rows]
+
+
+def trial_rows(results: pd.DataFrame) -> dict[str, Any]:
+    """Every trial as text, columns that are blank throughout left out, sizes in MB."""
+    table = results.assign(size_bytes_fp32=results["size_bytes_fp32"] / BYTES_PER_MB,
+                           size_bytes_paper=results["size_bytes_paper"] / BYTES_PER_MB)
+    names = [name for name in RESULT_COLUMNS if (table[name].map(str).replace("nan", "") != "").any()]
+    renamed = {"size_bytes_fp32": "fp32 MB", "size_bytes_paper": "size MB", "train_seconds": "train s"}
+    rows = [[row[name] if name in TEXT_COLUMNS else _number(name, row[name]) for name in names]
+            for row in table.to_dict("records")]
+    return {"columns": [renamed.get(name, name.replace("_", " ")) for name in names],
+            "numeric": [name not in TEXT_COLUMNS for name in names], "rows": rows}
+
+
+def _number(name: str, value: float) -> str:
+    if not np.isfinite(value):
+        return ""
+    points = ("score", "score_movva", "accuracy", "f1", "mcc", "pearson", "spearman", "accuracy_mismatched")
+    return f"{value:.2f}" if name in (*points, "size_bytes_fp32", "size_bytes_paper") else f"{value:.10g}"
+
+
+def study_rows(study: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """The study's settings, flat: ("train.epochs", "3")."""
+    rows: list[tuple[str, str]] = []
+    for name, value in study.items():
+        if isinstance(value, Mapping):
+            rows += study_rows(value, f"{prefix}{name}.")
+        else:
+            text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+            rows.append((f"{prefix}{name}", "none" if value is None else text or "–"))
+    return rows
+
+
+def command(study: Mapping[str, Any], run_dir: Path) -> str:
+    """The `bertjax sweep` that repeats the study into the same run directory; blank settings stay at their defaults."""
+    lines = [shlex.join(["bertjax", "sweep", str(study.get("name", "EXPERIMENT")), "--run-dir", run_dir.name])]
+    for flag, path in COMMAND_FLAGS:
+        value: Any = study
+        for name in path.split("."):
+            value = value.get(name) if isinstance(value, Mapping) else None
+        if value not in (None, [], ""):
+            lines.append(shlex.join([flag, *(map(str, value) if isinstance(value, list) else [str(value)])]))
+    return " \\\n  ".join(lines)
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of `PACKAGES`, as installed where the report is made."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def script_json(value: Any) -> Markup:
+    """JSON that cannot end the script element it stands in."""
+    return Markup(json.dumps(value).replace("<", "\\u003c"))
+
+
+@cache
+def vega_bundle() -> Markup:
+    """Vega, Vega-Lite and Vega-Embed as one script (0.9 MB), so that the page needs no network."""
+    return Markup(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;").replace("</script", "<\\/script"))

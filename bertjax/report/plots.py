@@ -1,0 +1,293 @@
+"""The plots as Altair charts: the same chart goes into the page (as wide as its box) and into a PNG (fixed width).
+
+Colour, shape and filling tell the subsets apart, and each letter keeps its sign: the hue and the outline say Q and P
+(none grey circle, Q blue square, P orange triangle, both green diamond), a dark filled mark says K.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import altair as alt
+import numpy as np
+import pandas as pd
+import vl_convert
+
+from bertjax.artifact.size import BYTES_PER_MB
+from bertjax.config import METHODS
+from bertjax.report.headline import finding, megabytes, times
+from bertjax.report.placing import LABEL_ALL, SIDES, place_names
+from bertjax.report.tables import has_score, mean_over_tasks
+
+
+@dataclass(frozen=True)
+class Mark:
+    """How a subset is drawn."""
+
+    colour: str
+    """Contrast with white at least 3:1; pairs stay apart under the three common colour-vision deficiencies."""
+    shape: str
+    filled: bool
+
+
+MARKS = {
+    "none": Mark("#80868f", "circle", False), "Q": Mark("#3a8ee6", "square", False),
+    "K": Mark("#23272e", "circle", True), "P": Mark("#dd7410", "triangle-up", False),
+    "QK": Mark("#123f9c", "square", True), "QP": Mark("#169c78", "diamond", False),
+    "KP": Mark("#94370a", "triangle-up", True), "QKP": Mark("#00573f", "diamond", True),
+}
+"""One mark per subset of `METHODS`."""
+
+INK, QUIET, GRID, FRONT, PAPER = "#24292f", "#59636e", "#e6e9ee", "#c3cede", "#ffffff"
+FONT = "Helvetica, Arial, 'Liberation Sans', sans-serif"
+PNG_WIDTH = 860
+"""Pixels of the widest chart in a PNG, before scaling."""
+
+
+Drawing = alt.LayerChart | alt.FacetChart
+"""What `alt.layer` is declared to return; here always a LayerChart."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A chart with the words that stand above it."""
+
+    panel: str
+    """The task, or the mean over tasks."""
+    title: str
+    chart: Drawing
+
+
+def scales(results: pd.DataFrame) -> tuple[alt.Scale, alt.Scale, alt.Scale]:
+    """Colour, shape and fill of the subsets that occur, in the order of `METHODS`."""
+    domain = [name for name in METHODS if name in set(results["methods"])]
+    marks = [MARKS[name] for name in domain]
+    return (alt.Scale(domain=domain, range=[mark.colour for mark in marks]),
+            alt.Scale(domain=domain, range=[mark.shape for mark in marks]),
+            alt.Scale(domain=domain, range=[mark.colour if mark.filled else PAPER for mark in marks]))
+
+
+def focus() -> Any:
+    """The subset that stands out; "" for all. The page's legend sets it."""
+    return alt.param(name="focus", value="")
+
+
+def _opacity(shown: float) -> Any:
+    return alt.condition("focus == '' || datum.methods == focus", alt.value(shown), alt.value(0.08 * shown))
+
+
+def tradeoff_figures(
+    results: pd.DataFrame, tables: Mapping[str, pd.DataFrame], teachers: Mapping[str, float]
+) -> list[Figure]:
+    """Score against size, one figure per panel that has a score.
+
+    Args:
+        results: Rows of `tables.clean`.
+        tables: Of `headline.panels`.
+        teachers: Score of the teacher per panel, points; drawn as a rule.
+    """
+    trials = pd.concat([results, mean_over_tasks(results)])
+    trials = trials[has_score(trials)]
+    figures = []
+    for panel, table in tables.items():
+        rows, dots = table[np.isfinite(table["score_mean"])], trials[trials["task"] == panel]
+        if len(rows):
+            chart = tradeoff_chart(rows, dots, teachers.get(panel), results)
+            figures.append(Figure(panel, finding(table), chart))
+    return figures
+
+
+def tradeoff_chart(
+    table: pd.DataFrame, trials: pd.DataFrame, teacher: float | None, results: pd.DataFrame
+) -> Drawing:
+    """One panel: the front as a staircase, every trial as a dot, every setting's mean as a mark with its name."""
+    colour, shape, fill = scales(results)
+    low, high = size_domain(table["size_bytes"] / BYTES_PER_MB)
+    x = alt.X("size_mb:Q", title="size in MB (paper convention A, log scale)",
+              scale=alt.Scale(type="log", domain=[low, high], nice=False),
+              axis=alt.Axis(values=ticks(low, high), format="~g", grid=False))
+    y = alt.Y("score:Q", title="dev score (points)", scale=alt.Scale(zero=False, padding=16))
+    marks = _mark_rows(table)
+    layers: list[Any] = [_front(marks, x, y, high), _dots(trials, x, y, colour)]
+    if teacher is not None:
+        layers.insert(1, _teacher(teacher, low, y))
+    points = alt.Chart(marks).mark_point(size=120, strokeWidth=2.2, opacity=1).encode(
+        x=x, y=y, shape=alt.Shape("methods:N", scale=shape, legend=None),
+        stroke=alt.Stroke("methods:N", scale=colour, legend=None),
+        fill=alt.Fill("methods:N", scale=fill, legend=None), opacity=_opacity(1.0),
+        tooltip=[alt.Tooltip(f"{name}:N", title=name) for name in
+                 ("setting", "mean score", "against none", "size", "seeds", "trials")])
+    return alt.layer(*layers, points, *_names(marks, x, y, colour)).add_params(focus()).properties(
+        width="container", height=320)
+
+
+def size_domain(megabytes: pd.Series) -> tuple[float, float]:
+    """Ends of the logarithmic axis: room for a mark on the left and for a mark and its name on the right."""
+    low, high = float(megabytes.min()), float(megabytes.max())
+    span = max(np.log(high / low), np.log(1.5))
+    return low * float(np.exp(-0.07 * span)), high * float(np.exp(0.14 * span))
+
+
+def _mark_rows(table: pd.DataFrame) -> pd.DataFrame:
+    """What a mark shows, its tooltip included."""
+    spread = [f" ± {std:.2f}" if np.isfinite(std) else "" for std in table["score_std"]]
+    named = len(table) <= LABEL_ALL
+    return pd.DataFrame({
+        "methods": table["methods"], "score": table["score_mean"], "size_mb": table["size_bytes"] / BYTES_PER_MB,
+        "name": [methods if named or front else "" for methods, front in
+                 zip(table["methods"], table["on_front"], strict=True)],
+        "on_front": table["on_front"], "setting": table["label"],
+        "mean score": [f"{mean:.2f}{text} points" for mean, text in zip(table["score_mean"], spread, strict=True)],
+        "against none": [f"{delta:+.2f} points" if np.isfinite(delta) else "unknown" for delta in table["delta"]],
+        "size": [f"{megabytes(size)}, {times(ratio)} smaller than fp32" for size, ratio in
+                 zip(table["size_bytes"], table["size_ratio"], strict=True)],
+        "seeds": table["trials"].astype(str), "trials": table["trial_ids"],
+    }).reset_index(drop=True)
+
+
+def _front(marks: pd.DataFrame, x: alt.X, y: alt.Y, high: float) -> alt.Chart:
+    """The best score that each budget of bytes buys: flat until the next model on the front fits."""
+    front = marks[marks["on_front"]].sort_values(["size_mb", "score"])[["size_mb", "score"]]
+    end = pd.DataFrame({"size_mb": [high], "score": [front["score"].max()]})
+    return alt.Chart(pd.concat([front, end])).mark_line(
+        interpolate="step-after", strokeWidth=7, color=FRONT, strokeCap="round", strokeJoin="round", opacity=0.75
+    ).encode(x=x, y=y)
+
+
+def _teacher(score: float, low: float, y: alt.Y) -> Drawing:
+    data = pd.DataFrame({"score": [score], "text": [f"teacher {score:.1f}"]})
+    rule = alt.Chart(data).mark_rule(strokeDash=[5, 4], color=QUIET, strokeWidth=1.2).encode(y=y)
+    text = alt.Chart(data).mark_text(align="left", dx=6, dy=-8, color=QUIET, fontSize=12).encode(
+        x=alt.value(0), y=y, text="text:N")
+    return alt.layer(rule, text)
+
+
+def _dots(trials: pd.DataFrame, x: alt.X, y: alt.Y, colour: alt.Scale) -> alt.Chart:
+    """Every trial (in the mean over tasks: every seed), faint."""
+    data = pd.DataFrame({
+        "methods": trials["methods"], "score": trials["score"], "size_mb": trials["size_bytes_paper"] / BYTES_PER_MB,
+        "trial": trials["trial_id"], "seed": [f"{seed:.0f}" for seed in trials["seed"]],
+        "points": [f"{score:.2f}" for score in trials["score"]]})
+    return alt.Chart(data).mark_circle(size=26).encode(
+        x=x, y=y, color=alt.Color("methods:N", scale=colour, legend=None), opacity=_opacity(0.4),
+        tooltip=[alt.Tooltip(f"{name}:N", title=name) for name in ("methods", "points", "seed", "trial")])
+
+
+def _names(marks: pd.DataFrame, x: alt.X, y: alt.Y, colour: alt.Scale) -> list[alt.Chart]:
+    """Names beside the marks, each with a white rim so that it stays readable on dots and lines."""
+    sides = place_names(marks)
+    charts = []
+    for side, (align, dx, dy) in SIDES.items():
+        rows = marks[[name != "" and at == side for name, at in zip(marks["name"], sides, strict=True)]]
+        if len(rows):
+            base = alt.Chart(rows).encode(x=x, y=y, text="name:N", opacity=_opacity(1.0))
+            text: dict[str, Any] = {"align": align, "dx": dx, "dy": dy, "fontSize": 13, "fontWeight": 600}
+            charts += [base.mark_text(**text, stroke=PAPER, strokeWidth=4, strokeJoin="round"),
+                       base.mark_text(**text).encode(color=alt.Color("methods:N", scale=colour, legend=None))]
+    return charts
+
+
+def ticks(low: float, high: float) -> list[float]:
+    """Round numbers between `low` and `high` for a logarithmic axis: 2 to 8 of them, if possible at least 4."""
+    chosen: list[float] = []
+    for digits in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7), tuple(range(1, 10)), tuple(np.arange(10, 100) / 10),
+                   tuple(np.arange(100, 1000) / 100)):
+        values = [float(f"{digit * 10.0**power:.3g}") for power in range(-3, 7) for digit in digits]
+        inside = [value for value in values if low <= value <= high]
+        if len(inside) > 8:
+            return chosen if len(chosen) > 1 else inside[::-(-len(inside) // 8)]
+        chosen = inside
+        if len(chosen) >= 4:
+            return chosen
+    return chosen
+
+
+def curve_figures(curves: pd.DataFrame, results: pd.DataFrame) -> list[Figure]:
+    """Training loss and dev score per epoch, two figures per task that has any (rows of `tables.curve_table`)."""
+    figures = []
+    for task, rows in curves.groupby("task", sort=False):
+        for column, words in (("train_loss", "training loss"), ("score", "dev score (points)")):
+            known = rows[np.isfinite(rows[column])]
+            if len(known):
+                title = words if column == "train_loss" else _last_epoch(known)
+                figures.append(Figure(str(task), title, curve_chart(known, column, words, results)))
+    return figures
+
+
+def _last_epoch(rows: pd.DataFrame) -> str:
+    last = rows[rows["epoch"] == rows["epoch"].max()].sort_values("score", ascending=False, kind="stable")
+    text = f"{last.iloc[0]['methods']} ends highest with {last.iloc[0]['score']:.1f} points"
+    return text if len(last) == 1 else f"{text}, {last.iloc[-1]['methods']} lowest with {last.iloc[-1]['score']:.1f}"
+
+
+def curve_chart(curves: pd.DataFrame, column: str, title: str, results: pd.DataFrame) -> Drawing:
+    """Lines with the subset's mark at every epoch."""
+    colour, shape, fill = scales(results)
+    data = curves.assign(value=curves[column].round(5), setting=curves["label"])
+    last = int(data["epoch"].max())
+    base = alt.Chart(data).encode(
+        x=alt.X("epoch:Q", title="epoch", scale=alt.Scale(nice=False, padding=14),
+                axis=alt.Axis(values=list(range(1, last + 1, max(1, -(-last // 8)))), format="d", grid=False)),
+        y=alt.Y("value:Q", title=title, scale=alt.Scale(zero=False, padding=10)), opacity=_opacity(1.0))
+    line = base.mark_line(strokeWidth=1.8).encode(color=alt.Color("methods:N", scale=colour, legend=None))
+    points = base.mark_point(size=60, strokeWidth=1.8).encode(
+        shape=alt.Shape("methods:N", scale=shape, legend=None), fill=alt.Fill("methods:N", scale=fill, legend=None),
+        stroke=alt.Stroke("methods:N", scale=colour, legend=None),
+        tooltip=["setting:N", "epoch:Q", alt.Tooltip("value:Q", title=title, format=".3f"),
+                 alt.Tooltip("trials:Q", title="seeds")])
+    return alt.layer(line, points).add_params(focus()).properties(width="container", height=240)
+
+
+def style() -> dict[str, object]:
+    """The look of every chart: quiet axes, one family of letters, white ground."""
+    return {
+        "background": PAPER, "font": FONT, "view": {"stroke": None}, "padding": 6,
+        "axis": {"labelColor": QUIET, "titleColor": QUIET, "labelFontSize": 12, "titleFontSize": 12,
+                 "titleFontWeight": "normal", "gridColor": GRID, "domainColor": "#b6bec9", "tickColor": "#b6bec9",
+                 "titlePadding": 8},
+        "axisY": {"domain": False, "ticks": False, "tickCount": 5},
+        "title": {"color": INK, "fontSize": 15, "fontWeight": 600, "anchor": "start", "offset": 12},
+    }
+
+
+def spec(figure: Figure) -> dict[str, object]:
+    """The chart as Vega-Lite for the page, without its title (the page sets it, where it can wrap)."""
+    return {**figure.chart.to_dict(validate=False), "config": style()}
+
+
+def png(figures: list[Figure], title: str, results: pd.DataFrame, scale: float = 2) -> bytes:
+    """All figures on one image with the names of the marks on top; the first is wide when their number is odd."""
+    present = [name for name in METHODS if name in set(results["methods"])]
+    wide = len(figures) % 2
+    half = (PNG_WIDTH - 60) // 2
+    sized = [figure.chart.properties(width=PNG_WIDTH if i < wide else half, title=_wrapped(figure, i < wide))
+             for i, figure in enumerate(figures)]
+    rows = [*sized[:wide], *(alt.hconcat(*sized[i:i + 2], spacing=40) for i in range(wide, len(sized), 2))]
+    chart = alt.vconcat(_key(present), *rows, spacing=30).properties(
+        title=alt.Title(title, fontSize=19), padding=24)
+    return vl_convert.vegalite_to_png({**chart.to_dict(validate=False), "config": style()}, scale=scale)
+
+
+def _wrapped(figure: Figure, wide: bool) -> list[str]:
+    """The title in lines that fit above the chart."""
+    limit = 100 if wide else 50
+    lines = [""]
+    for word in f"{figure.panel}: {figure.title}".split():
+        if len(lines[-1]) + len(word) > limit:
+            lines.append("")
+        lines[-1] = f"{lines[-1]} {word}".strip()
+    return lines
+
+
+def _key(methods: list[str]) -> Drawing:
+    """The legend of a PNG: a row of marks with their names."""
+    data = pd.DataFrame({"methods": methods, "at": range(len(methods))})
+    colour, shape, fill = scales(data)
+    base = alt.Chart(data).encode(x=alt.X("at:Q", axis=None, scale=alt.Scale(domain=[0, len(METHODS)])))
+    points = base.mark_point(size=110, strokeWidth=2.2, opacity=1).encode(
+        shape=alt.Shape("methods:N", scale=shape, legend=None), fill=alt.Fill("methods:N", scale=fill, legend=None),
+        stroke=alt.Stroke("methods:N", scale=colour, legend=None))
+    text = base.mark_text(align="left", dx=12, fontSize=13, color=INK).encode(text="methods:N")
+    return alt.layer(points, text).properties(width=PNG_WIDTH - 200, height=20)

@@ -1,0 +1,135 @@
+"""Runs one program: places its groups, trains them, scores every trial and brings its parameters home."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from bertjax.compress.prune import apply_masks
+from bertjax.config import QuantizeConfig, TrialConfig
+from bertjax.data.batches import train_schedule
+from bertjax.model.hf import Pretrained, from_pretrained
+from bertjax.params import Params
+from bertjax.sweep.experiments import model_source
+from bertjax.sweep.inputs import EVAL_BATCH_SIZE, TaskInputs
+from bertjax.sweep.outcome import Outcome, outcome
+from bertjax.train.loop import Fit, Listener, fit
+from bertjax.train.program import CompiledChunks, place_group, place_schedule, place_table
+from bertjax.train.step import ProgramSpec
+from bertjax.train.trial import split_groups
+from bertjax.train.vocabulary import accumulated_decay
+
+
+class Cost(NamedTuple):
+    """What a program took."""
+
+    seconds: float
+    """Training and evaluating, compilation excluded."""
+    compile_seconds: float
+    compilations: int
+    trial_examples: int
+
+
+@dataclass(frozen=True)
+class Executed:
+    """A finished program."""
+
+    outcomes: list[Outcome]
+    params: Callable[[TrialConfig], Params]
+    """A trial's whole parameters (numpy): dropped weights at zero, every row of the vocabulary."""
+    cost: Cost
+    chunks: CompiledChunks
+    """What was compiled, to run again on the same task."""
+
+
+@dataclass
+class Starts:
+    """The parameters that trials start from; trials of equal seed share them."""
+
+    inputs: TaskInputs
+    loaded: dict[int, Pretrained]
+
+    def whole(self, trial: TrialConfig) -> Params:
+        """All parameters."""
+        if trial.seed not in self.loaded:
+            self.loaded[trial.seed] = from_pretrained(
+                model_source(trial.model), num_labels=self.inputs.config.num_labels,
+                num_hidden_layers=trial.num_hidden_layers, seed=trial.seed, reinit_pooler=trial.train.reinit_pooler,
+            )
+        return self.loaded[trial.seed].params
+
+    def used(self, trial: TrialConfig) -> Params:
+        """The parameters with the rows of the word embedding that the task uses."""
+        return with_word_embeddings(self.whole(trial), self.inputs.rows.vocabulary.take)
+
+
+def with_word_embeddings(params: Params, change: Callable[[np.ndarray], np.ndarray]) -> Params:
+    """`params` with another word embedding."""
+    bert = params["bert"]
+    words = {"embedding": change(bert["embeddings"]["word_embeddings"]["embedding"])}
+    return params | {"bert": bert | {"embeddings": bert["embeddings"] | {"word_embeddings": words}}}
+
+
+def program_spec(trials: Sequence[TrialConfig], inputs: TaskInputs, groups: Sequence[QuantizeConfig]) -> ProgramSpec:
+    """What the program of these trials is compiled for."""
+    trial = trials[0]
+    return ProgramSpec(inputs.train_config, tuple(groups), inputs.data.task.regression, trial.train.dtype,
+                       trial.prune.mask_every)
+
+
+def execute(
+    trials: Sequence[TrialConfig], inputs: TaskInputs, mesh: Mesh, teacher_logits: np.ndarray | None = None,
+    listener: Listener | None = None, steps_per_chunk: int | None = None,
+) -> Executed:
+    """Trains the trials of one program.
+
+    Args:
+        trials: Of one task and student, with equal epochs and batch size.
+        inputs: Their task.
+        mesh: Where to run.
+        teacher_logits: [train row, labels]; needed if a trial distills.
+        listener: Told of the progress.
+        steps_per_chunk: See `fit`.
+    """
+    groups = split_groups(trials)
+    seeds = list(dict.fromkeys(trial.seed for trial in trials))
+    train = trials[0].train
+    rows = train_schedule(inputs.rows.lengths[: len(inputs.rows.train)], inputs.edges, train.batch_size, train.epochs,
+                          seeds)
+    total_steps = len(rows.bucket)
+    starts = Starts(inputs, {})
+    placed = [place_group(group, starts.used, seeds, total_steps, mesh) for group in groups.values()]
+    chunks = CompiledChunks(program_spec(trials, inputs, list(groups)), mesh)
+    fitted = fit(
+        chunks, tuple(state for state, _ in placed), tuple(numbers for _, numbers in placed),
+        place_table(inputs.rows.table(inputs.config.num_labels, teacher_logits), mesh),
+        rows, place_schedule(rows.row_index, rows.row_weight, mesh),
+        eval_rows=inputs.rows.dev_rows, lengths=inputs.rows.lengths, eval_edges=inputs.eval_edges,
+        eval_batch_size=EVAL_BATCH_SIZE, listener=listener, steps_per_chunk=steps_per_chunk,
+    )
+    places = {trial: (g, i) for g, group in enumerate(groups.values()) for i, trial in enumerate(group)}
+    share = fitted.seconds / len(trials)
+    outcomes = [_outcome(trial, inputs, fitted, *places[trial], share) for trial in trials]
+    examples = len(inputs.rows.train) * train.epochs * len(trials)
+
+    def params(trial: TrialConfig) -> Params:
+        group, index = places[trial]
+        state = fitted.groups[group]
+        trained, masks = jax.tree.map(lambda leaf: np.asarray(leaf[index]), (state.params, state.masks))
+        trained = jax.tree.map(np.asarray, apply_masks(trained, masks))
+        decay = accumulated_decay(trial, total_steps)
+        table = starts.whole(trial)["bert"]["embeddings"]["word_embeddings"]["embedding"]
+        return with_word_embeddings(trained, lambda used: inputs.rows.vocabulary.restore(table, used, decay))
+
+    return Executed(outcomes, params, Cost(fitted.seconds, chunks.seconds, len(chunks.compiled), examples), chunks)
+
+
+def _outcome(trial: TrialConfig, inputs: TaskInputs, fitted: Fit, group: int, index: int, seconds: float) -> Outcome:
+    metrics = jax.tree.map(lambda values: values[:, index], fitted.metrics[group])
+    logits = [evaluation.logits[group][index] for evaluation in fitted.evaluations]
+    return outcome(trial, inputs, metrics, logits, seconds)

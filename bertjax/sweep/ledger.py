@@ -1,0 +1,162 @@
+"""The run directory: what each trial left, written so that a kill at any moment loses no finished trial.
+
+    DIR/study.json                     the study
+    DIR/results.csv, teachers.csv      a row per trial, made from the trials' own rows
+    DIR/trials/<trial_id>/             config.json, metrics.json (per epoch), model/, and result.json, written last
+    DIR/teachers/<trial_id>/           the same for teachers
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bertjax.config import InputError, StudyConfig, TrialConfig, require, to_json
+
+RESULT_COLUMNS = (
+    "trial_id", "task", "model", "size", "num_hidden_layers", "teacher", "methods", "sparsity", "weight_bits",
+    "activation_bits", "distill_weight", "temperature", "seed", "learning_rate", "epochs", "steps", "status", "score",
+    "score_movva", "accuracy", "f1", "mcc", "pearson", "spearman", "accuracy_mismatched", "params", "size_bytes_fp32",
+    "size_bytes_paper", "train_seconds",
+)
+"""The columns of results.csv and teachers.csv."""
+
+AXES = ("sizes", "layers", "tasks", "methods", "sparsities", "learning_rates", "distill_weights", "temperatures",
+        "seeds")
+"""Fields of a study that may grow between two runs in one directory; all others must stay."""
+
+Row = Mapping[str, Any]
+"""A trial's values of `RESULT_COLUMNS`; None where a column does not apply."""
+
+FINISHED = ("done", "diverged")
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """The trials of one run directory."""
+
+    run_dir: Path
+
+    def folder(self, trial: TrialConfig) -> Path:
+        """Where a trial keeps its files."""
+        return self.run_dir / f"{'teachers' if trial.role == 'teacher' else 'trials'}" / trial.trial_id
+
+    def model_folder(self, trial: TrialConfig) -> Path:
+        """Where a trial keeps its model."""
+        return self.folder(trial) / "model"
+
+    def row(self, trial: TrialConfig) -> Row | None:
+        """The result of a trial, None if there is none or its file is damaged."""
+        return _read_row(self.folder(trial) / "result.json")
+
+    def missing(self, trials: Iterable[TrialConfig]) -> list[TrialConfig]:
+        """The trials still to be trained: those without a result, and those that failed."""
+        rows = [(trial, self.row(trial)) for trial in trials]
+        return [trial for trial, row in rows if row is None or row["status"] not in FINISHED]
+
+    def record(self, trial: TrialConfig, row: Row, metrics: Sequence[Row]) -> None:
+        """Keeps a trial's config, metrics per epoch and, last of all, its row."""
+        folder = self.folder(trial)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / "config.json", to_json(trial) + "\n")
+        write_text(folder / "metrics.json", json.dumps(list(metrics), indent=1) + "\n")
+        write_text(folder / "result.json", json.dumps(dict(row), indent=1) + "\n")
+
+    def drop_model(self, trial_id: str) -> None:
+        """Removes the model of a trial; its result stays."""
+        shutil.rmtree(self.run_dir / "trials" / trial_id / "model", ignore_errors=True)
+
+    def rows(self, kind: str = "trials") -> list[Row]:
+        """All results of `trials` or `teachers`, in the order of the table: by task, size, methods and setting."""
+        found = [_read_row(path) for path in sorted((self.run_dir / kind).glob("*/result.json"))]
+        return sorted((row for row in found if row is not None), key=_table_order)
+
+    def write_tables(self) -> None:
+        """Writes results.csv, and teachers.csv if there are teachers."""
+        write_rows(self.run_dir / "results.csv", self.rows())
+        if teachers := self.rows("teachers"):
+            write_rows(self.run_dir / "teachers.csv", teachers)
+
+
+def open_ledger(run_dir: Path, study: StudyConfig) -> Ledger:
+    """The ledger of a new or continued run directory.
+
+    Raises:
+        InputError: The directory cannot be written, or holds a study that differs in more than the grid's axes.
+    """
+    path = run_dir / "study.json"
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            _check_same_study(path, study)
+        write_text(path, to_json(study) + "\n")
+    except OSError as error:
+        raise InputError(f"the run directory must be a folder that can be written, got {run_dir}: {error}") from error
+    return Ledger(run_dir)
+
+
+def _check_same_study(path: Path, study: StudyConfig) -> None:
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path} must hold the study as JSON, got a damaged file ({error}); "
+                         "use another run directory") from error
+    ours = json.loads(to_json(study))
+    for config in (stored, ours):  # the same data may lie elsewhere now
+        config.get("data", {}).pop("data_dir", None)
+    fixed = {*stored, *ours} - {*AXES, "max_trials_per_program"}
+    differing = sorted(name for name in fixed if stored.get(name) != ours.get(name))
+    require(not differing, f"{path.parent} holds another study: " + "; ".join(
+        f"{name} is {_brief(stored.get(name))} there and {_brief(ours.get(name))} now" for name in differing[:3]
+    ) + "; use another --run-dir")
+
+
+def _brief(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 300 else text[:300] + "…"
+
+
+def _read_row(path: Path) -> Row | None:
+    try:
+        row = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return row if isinstance(row, dict) and set(RESULT_COLUMNS) <= set(row) else None
+
+
+def _table_order(row: Row) -> tuple:
+    methods = row["methods"]
+    return (row["task"], row["params"], row["model"], row["num_hidden_layers"],
+            0 if methods == "none" else len(methods), ["QKP".find(letter) for letter in methods],
+            row["sparsity"], row["learning_rate"], row["distill_weight"], row["temperature"], row["seed"],
+            row["trial_id"])
+
+
+def write_rows(path: Path, rows: Sequence[Row]) -> None:
+    """Writes rows as CSV with `RESULT_COLUMNS`; None becomes blank."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, RESULT_COLUMNS, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file that is there whole or not at all."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            os.fchmod(file.fileno(), 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise

@@ -1,0 +1,154 @@
+"""Runs a study on this machine: teachers, then every program, each finished trial kept at once."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pandas as pd
+
+from bertjax.artifact.load import load
+from bertjax.config import InputError, StudyConfig, TrialConfig, require
+from bertjax.model.hf import save_pretrained
+from bertjax.sweep.execute import Executed, execute
+from bertjax.sweep.inputs import TaskInputs, cache_dir, task_inputs
+from bertjax.sweep.ledger import Ledger, Row, open_ledger
+from bertjax.sweep.outcome import failed_row
+from bertjax.sweep.plan import ProgramPlan, check_inputs, mesh_shape, programs
+from bertjax.sweep.teacher import teacher_logits
+from bertjax.sweep.view import View
+from bertjax.train.mesh import make_mesh
+from bertjax.train.trial import teacher_trial
+
+log = logging.getLogger(__name__)
+
+KEEP_MODELS = ("all", "best", "none")
+
+
+def run_study(
+    study: StudyConfig, run_dir: str | Path, *, keep_models: str = "best", mesh: str | None = None
+) -> pd.DataFrame:
+    """Trains what the run directory still lacks and returns all its results, a row per trial.
+
+    Args:
+        study: The grid.
+        run_dir: Made if missing; see `bertjax.sweep.ledger`. Repeating a finished study changes nothing in it.
+        keep_models: `all`, `none`, or `best`: of each task, student and subset the trial with the best score.
+        mesh: `trial=4,data=2`; None takes the mesh with the least idle work for each program.
+
+    Raises:
+        InputError: Input that cannot work; as much as possible is found before anything trains.
+    """
+    require(keep_models in KEEP_MODELS, f"keep_models must be one of {', '.join(KEEP_MODELS)}, got {keep_models!r}")
+    ledger = open_ledger(Path(run_dir), study)
+    todo = [ProgramPlan(p.task, tuple(left)) for p in programs(study) if (left := ledger.missing(p.trials))]
+    if todo:
+        check_inputs(study)
+    with View() as view:
+        view.planned(len(todo), sum(len(program.trials) for program in todo), sum(map(_work, todo)))
+        for program in todo:
+            _run_program(study, ledger, program, keep_models, mesh, view)
+            ledger.write_tables()
+    ledger.write_tables()
+    return pd.read_csv(Path(run_dir) / "results.csv", dtype={"trial_id": str, "teacher": str})
+
+
+def _work(program: ProgramPlan) -> float:
+    """Size of a program in layers × rows × trials, for the progress bar."""
+    inputs = task_inputs(program.trials[0], len(program.trials))
+    rows = len(inputs.rows.train) * program.trials[0].train.epochs
+    return float(inputs.config.num_hidden_layers * rows * len(program.trials))
+
+
+def _run_program(
+    study: StudyConfig, ledger: Ledger, program: ProgramPlan, keep_models: str, mesh: str | None, view: View
+) -> None:
+    """Trains one program and keeps its trials; one that raises marks them failed and the study goes on."""
+    trials = program.trials
+    inputs = task_inputs(trials[0], len(trials))
+    title = f"{program.task} · {len(trials)} trials"
+    try:
+        outputs = None
+        if any(trial.distill_weight > 0 for trial in trials):
+            outputs = _teacher_outputs(ledger, teacher_trial(study, program.task), mesh, view)
+        view.started(title, _work(program))
+        made = execute(trials, inputs, make_mesh(mesh_shape(mesh, program)), outputs,
+                       lambda progress: view.step(title, progress))
+    except (KeyboardInterrupt, InputError):
+        raise
+    except Exception as error:  # whatever breaks one program must not lose the others
+        log.exception("%s failed", title)
+        for trial in trials:
+            ledger.record(trial, failed_row(trial, inputs, f"{type(error).__name__}: {error}"), [])
+        return
+    _keep_models(ledger, made, inputs, keep_models)
+    for outcome in made.outcomes:
+        ledger.record(outcome.trial, outcome.row, outcome.metrics)
+    view.finished(title, made.outcomes, made.cost)
+
+
+def _teacher_outputs(ledger: Ledger, teacher: TrialConfig, mesh: str | None, view: View) -> np.ndarray:
+    """The teacher's outputs on the training rows; it is fine-tuned first if the run directory lacks it."""
+    inputs = task_inputs(teacher, 1)
+    plan = ProgramPlan(teacher.task, (teacher,))
+    devices = make_mesh(mesh_shape(mesh, plan))
+    folder, chunks = ledger.model_folder(teacher), None
+    if ledger.missing([teacher]) or not (folder / "config.json").is_file():
+        title = f"{teacher.task} · teacher"
+        view.started(title, 0.0)
+        made = execute([teacher], inputs, devices, None, lambda progress: view.step(title, progress))
+        status = made.outcomes[0].row["status"]
+        if status != "done":
+            raise RuntimeError(f"the teacher of {teacher.task} {status}; try a lower --teacher-learning-rate")
+        save_model(folder, teacher, made, inputs)
+        ledger.record(teacher, made.outcomes[0].row, made.outcomes[0].metrics)
+        view.finished(title, made.outcomes, made.cost)
+        chunks = made.chunks
+    params = jax.tree.map(np.asarray, load(folder).params)
+    return teacher_logits(teacher, params, inputs, devices, cache_dir() / "teachers", chunks)
+
+
+def save_model(folder: Path, trial: TrialConfig, made: Executed, inputs: TaskInputs) -> None:
+    """Writes a trial's model with its tokenizer, its label names and how it is quantized."""
+    task = inputs.data.task
+    extras: dict[str, Any] = {"max_length": trial.data.max_length}
+    if trial.quantize.weight_bits is not None:
+        extras["quantize"] = {name: getattr(trial.quantize, name)
+                              for name in ("weight_bits", "activation_bits", "embedding_bits")}
+    save_pretrained(
+        folder, inputs.config, made.params(trial), label_names=task.label_names, tokenizer=inputs.tokenizer,
+        problem_type="regression" if task.regression else "single_label_classification", bertjax=extras,
+    )
+
+
+def _keep_models(ledger: Ledger, made: Executed, inputs: TaskInputs, keep_models: str) -> None:
+    """Writes the models that are to stay, and removes those that a better trial has taken the place of."""
+    new = [outcome for outcome in made.outcomes if outcome.row["status"] == "done"]
+    if keep_models == "none":
+        return
+    chosen = {outcome.trial.trial_id for outcome in new}
+    others: list[Row] = []
+    if keep_models == "best":
+        others = [row for row in ledger.rows() if row["status"] == "done"]
+        chosen = best_ids([*others, *(outcome.row for outcome in new)])
+    for outcome in new:
+        if outcome.trial.trial_id in chosen:
+            save_model(ledger.model_folder(outcome.trial), outcome.trial, made, inputs)
+    if keep_models == "best":
+        for row in others:
+            if row["trial_id"] not in chosen:
+                ledger.drop_model(row["trial_id"])
+
+
+def best_ids(rows: Sequence[Row]) -> set[str]:
+    """The best trial of each task, student and subset; of equal scores the first."""
+    best: dict[tuple, Row] = {}
+    for row in rows:
+        cell = row["task"], row["model"], row["num_hidden_layers"], row["methods"]
+        if cell not in best or row["score"] > best[cell]["score"]:
+            best[cell] = row
+    return {row["trial_id"] for row in best.values()}

@@ -1,0 +1,92 @@
+"""Teacher outputs: computed once per task, kept on disk by content."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import tempfile
+import time
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Float
+
+from bertjax.config import TrialConfig
+from bertjax.params import Params, paths
+from bertjax.sweep.execute import program_spec, with_word_embeddings
+from bertjax.sweep.inputs import EVAL_BATCH_SIZE, TaskInputs
+from bertjax.train.loop import predict_rows
+from bertjax.train.program import CompiledChunks, place_group, place_table
+
+log = logging.getLogger(__name__)
+
+
+def teacher_logits(
+    trial: TrialConfig, params: Params, inputs: TaskInputs, mesh: Mesh, cache: Path,
+    chunks: CompiledChunks | None = None,
+) -> Float[np.ndarray, "train labels"]:
+    """The teacher's outputs on the training rows, from `cache` if the same parameters and tokens were there before.
+
+    Args:
+        trial: The teacher.
+        params: Its whole parameters.
+        inputs: The task as it reads it.
+        mesh: Where to run.
+        cache: Folder of the cached outputs.
+        chunks: The teacher's own program, if it was just trained: its forward pass is compiled.
+    """
+    path = cache / f"teacher-{_content_hash(trial, params, inputs)}.npz"
+    shape = (len(inputs.rows.train), inputs.config.num_labels)
+    cached = _read(path, shape)
+    if cached is not None:
+        log.info("teacher outputs of %s: read from the cache", trial.task)
+        return cached
+    start = time.perf_counter()
+    used = with_word_embeddings(params, inputs.rows.vocabulary.take)
+    state, _ = place_group([trial], lambda _: used, [trial.seed], 1, mesh)
+    chunks = chunks or CompiledChunks(program_spec([trial], inputs, [trial.quantize]), mesh)
+    compiled_before = chunks.seconds
+    table = place_table(inputs.rows.table(inputs.config.num_labels), mesh)
+    (logits,) = predict_rows(chunks, (state,), table, inputs.rows.train, inputs.rows.lengths, inputs.eval_edges,
+                             EVAL_BATCH_SIZE)
+    log.info("teacher outputs of %s: %d rows in %.1f s, of which %.1f s compiling",
+             trial.task, shape[0], time.perf_counter() - start, chunks.seconds - compiled_before)
+    _write(path, logits[0])
+    return logits[0]
+
+
+def _content_hash(trial: TrialConfig, params: Params, inputs: TaskInputs) -> str:
+    digest = hashlib.sha256(repr((inputs.config, trial.train.dtype, inputs.eval_edges)).encode())
+    for name, leaf in paths(params).items():
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(leaf).tobytes())
+    rows = inputs.rows
+    for array in (rows.vocabulary.ids, rows.input_ids, rows.second_start, rows.lengths):
+        hashed = array if array is rows.vocabulary.ids else array[: len(rows.train)]
+        digest.update(np.ascontiguousarray(hashed).tobytes())
+    return digest.hexdigest()[:32]
+
+
+def _read(path: Path, shape: tuple[int, int]) -> np.ndarray | None:
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            logits = stored["logits"]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        return None
+    return logits if logits.shape == shape and logits.dtype == np.float32 else None
+
+
+def _write(path: Path, logits: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            np.savez(file, logits=logits)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise

@@ -1,0 +1,101 @@
+"""What a person sees while a study runs: a live view in a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Sequence
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from bertjax.sweep.execute import Cost
+from bertjax.sweep.outcome import Outcome
+from bertjax.train.loop import Progress as StepProgress
+
+log = logging.getLogger(__name__)
+
+PLAIN_SECONDS = 15.0
+"""Seconds between two plain lines of one program."""
+
+
+class View:
+    """Shows the programs of a study; a context manager, since a live view must be taken down."""
+
+    def __init__(self, live: bool | None = None) -> None:
+        self.live = sys.stderr.isatty() if live is None else live
+        self.progress = Progress(
+            SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=24),
+            TextColumn("{task.percentage:3.0f} %"), TextColumn("{task.fields[detail]}"), TimeElapsedColumn(),
+            TimeRemainingColumn(), console=Console(stderr=True), disable=not self.live,
+        )
+        self.study = self.progress.add_task("study", detail="", total=None)
+        self.program = self.progress.add_task("program", detail="", total=None, visible=False)
+        self.done_work = 0.0
+        self.program_work = 0.0
+        self.last_line = 0.0
+
+    def __enter__(self) -> View:
+        self.progress.start()
+        self._follow_stderr()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.progress.stop()
+        self._follow_stderr()
+
+    def planned(self, programs: int, trials: int, work: float) -> None:
+        """Tells what is to be done; `work` in any unit, the same as `started`'s."""
+        self.progress.update(self.study, total=work, description=f"{trials} trials in {programs} programs")
+        self._say(f"{trials} trials to train, in {programs} programs")
+
+    def started(self, title: str, work: float) -> None:
+        """A program begins."""
+        self.program_work, self.last_line = work, time.monotonic()
+        self.progress.update(self.program, description=title, completed=0, total=None, visible=True, detail="compiling")
+        self._say(f"{title}: started")
+
+    def step(self, title: str, progress: StepProgress) -> None:
+        """A chunk of the program is done."""
+        rate = progress.trial_examples / max(progress.seconds, 1e-9)
+        detail = (f"step {progress.step}/{progress.total_steps} · {rate:,.0f} trial-examples/s · "
+                  f"loss {progress.loss.mean():.3f}")
+        share = progress.step / progress.total_steps
+        self.progress.update(self.program, completed=progress.step, total=progress.total_steps, detail=detail)
+        self.progress.update(self.study, completed=self.done_work + share * self.program_work)
+        if not self.live and time.monotonic() - self.last_line > PLAIN_SECONDS:
+            self.last_line = time.monotonic()
+            left = progress.seconds * (1 / share - 1)
+            log.info("%s: %s · %.0f s left", title, detail, left)
+
+    def finished(self, title: str, outcomes: Sequence[Outcome], cost: Cost) -> None:
+        """A program is done: its scores."""
+        self.done_work += self.program_work
+        self.progress.update(self.study, completed=self.done_work)
+        self.progress.update(self.program, visible=False)
+        log.info("%s: %.1f s training and evaluating (%.0f trial-examples/s), compiled %d times in %.1f s", title,
+                 cost.seconds, cost.trial_examples / max(cost.seconds, 1e-9), cost.compilations, cost.compile_seconds)
+        for made in outcomes:
+            row = made.row
+            score = f"{row['score']:6.2f}" if row["score"] is not None else row["status"]
+            extra = "" if row["learning_rate"] is None else f"lr {row['learning_rate']:g}"
+            log.info("  %-4s %s  seed %d  %s  %.1f MB", row["methods"], score, row["seed"], extra,
+                     row["size_bytes_paper"] / 1e6)
+
+    def note(self, text: str) -> None:
+        """Something a user should know."""
+        log.info("%s", text)
+
+    def _say(self, text: str) -> None:
+        if not self.live:
+            log.info("%s", text)
+
+    def _follow_stderr(self) -> None:
+        """Log lines go through the live view, which redirects standard error, so that they do not break it."""
+        for handler in logging.getLogger("bertjax").handlers:
+            if isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler):
+                handler.setStream(sys.stderr)

@@ -1,0 +1,1 @@
+"""The compiled training of many trials at once."""

@@ -1,0 +1,51 @@
+"""The device mesh: trials split over `trial` without communication, batches over `data` with one all-reduce a step."""
+
+import math
+import re
+from collections.abc import Sequence
+
+import jax
+from jax.sharding import AxisType, Mesh
+
+from bertjax.config import InputError, require
+
+AXES = ("trial", "data")
+
+
+def make_mesh(shape: tuple[int, int], devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """A mesh of `trial` × `data` devices. `jit` must not reason about its axes, so they are Auto."""
+    devices = list(devices or jax.devices())[: math.prod(shape)]
+    return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * 2, devices=devices)
+
+
+def parse_mesh(text: str, num_devices: int) -> tuple[int, int]:
+    """`trial=4,data=2` as (4, 2); a missing axis is 1."""
+    sizes = dict.fromkeys(AXES, 1)
+    for part in text.split(","):
+        found = re.fullmatch(r"(trial|data)=([1-9]\d*)", part.strip())
+        if found is None:
+            raise InputError(f"--mesh must read like trial=4,data=2, got {text!r}")
+        sizes[found[1]] = int(found[2])
+    shape = sizes["trial"], sizes["data"]
+    require(math.prod(shape) <= num_devices, f"--mesh {text} needs {math.prod(shape)} devices; there are {num_devices}")
+    return shape
+
+
+def choose_mesh(num_devices: int, group_sizes: Sequence[int], batch_size: int) -> tuple[int, int]:
+    """The shape over `num_devices` with the least work on the busiest device; of equals, the one with most `trial`.
+
+    Groups are padded to the trial axis and batches to the data axis, so the work of a shape is the sum over groups of
+    ceil(trials / trial) × ceil(batch / data).
+    """
+    shapes = [(t, num_devices // t) for t in range(1, num_devices + 1) if num_devices % t == 0]
+
+    def work(shape: tuple[int, int]) -> tuple[int, int]:
+        rows = math.ceil(batch_size / shape[1])
+        return sum(math.ceil(size / shape[0]) * rows for size in group_sizes), -shape[0]
+
+    return min(shapes, key=work)
+
+
+def padded(size: int, axis: int) -> int:
+    """`size` rounded up to a multiple of `axis`."""
+    return math.ceil(size / axis) * axis

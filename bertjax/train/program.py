@@ -1,0 +1,95 @@
+"""One program: groups of trials placed on the mesh, with its compiled chunks and what compiling them cost."""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from bertjax.compress.prune import all_kept
+from bertjax.config import TrialConfig
+from bertjax.params import Params
+from bertjax.train.mesh import padded
+from bertjax.train.optim import optimizer
+from bertjax.train.state import Hparams, Schedule, Table, TrainState
+from bertjax.train.step import PLACES, ProgramSpec, eval_chunk, train_chunk
+from bertjax.train.trial import hparams
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class CompiledChunks:
+    """The compiled train and eval chunks of a program by batch length; each is compiled at its first use."""
+
+    spec: ProgramSpec
+    mesh: Mesh
+    seconds: float = 0.0
+    """Spent compiling so far."""
+    compiled: dict[tuple[str, int], Any] = field(default_factory=dict)
+
+    def __call__(self, kind: str, length: int, *arguments: Any) -> Any:
+        """Runs the `train` or `eval` chunk for batches of `length` tokens."""
+        if (kind, length) not in self.compiled:
+            start = time.perf_counter()
+            make = {"train": train_chunk, "eval": eval_chunk}[kind]
+            self.compiled[kind, length] = make(self.spec, self.mesh, length).lower(*arguments).compile()
+            self.seconds += time.perf_counter() - start
+            log.info("compiled the %s chunk for %d tokens in %.1f s (%d compiled so far)",
+                     kind, length, time.perf_counter() - start, len(self.compiled))
+        return self.compiled[kind, length](*arguments)
+
+
+def place(tree: Any, specs: Any, mesh: Mesh) -> Any:
+    """`tree` on the mesh, where `specs` (a tree or a prefix of one) says."""
+    shardings = jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs, is_leaf=lambda x: isinstance(x, P))
+    return jax.device_put(tree, shardings)
+
+
+def place_table(table: Table[np.ndarray], mesh: Mesh) -> Table[jax.Array]:
+    """The table on every device."""
+    return place(table, PLACES.table, mesh)
+
+
+def place_schedule(row_index: np.ndarray, row_weight: np.ndarray, mesh: Mesh) -> Schedule[jax.Array]:
+    """The schedule with its batch axis split over `data`, filled up with rows of weight 0 where it does not divide."""
+    fill = padded(row_weight.shape[-1], mesh.shape["data"]) - row_weight.shape[-1]
+    schedule = Schedule(
+        np.pad(row_index, ((0, 0), (0, 0), (0, fill))).astype(np.int32),
+        np.pad(row_weight, ((0, 0), (0, fill))).astype(np.float32),
+    )
+    return place(schedule, PLACES.schedule, mesh)
+
+
+def place_group(
+    trials: Sequence[TrialConfig], initial: Callable[[TrialConfig], Params], seeds: Sequence[int], total_steps: int,
+    mesh: Mesh,
+) -> tuple[TrainState, Hparams[jax.Array]]:
+    """A group's state before its first step. Copies of the last trial fill up the mesh's trial axis.
+
+    Args:
+        trials: Trials of one static half.
+        initial: A trial's parameters at the start (numpy); trials of equal seed may share the arrays.
+        seeds: Seeds of the schedule's row orders.
+        total_steps: Optimizer steps of the program.
+        mesh: Where the group goes.
+    """
+    filled = [*trials, *[trials[-1]] * (padded(len(trials), mesh.shape["trial"]) - len(trials))]
+    numbers = place(hparams(filled, seeds, total_steps), PLACES.hparams, mesh)
+    params = jax.tree.map(lambda *leaves: np.stack(leaves), *[initial(trial) for trial in filled])
+    params = place(params, P("trial"), mesh)
+
+    shardings = jax.tree.map(lambda spec: NamedSharding(mesh, spec), PLACES.groups, is_leaf=lambda x: isinstance(x, P))
+    return jax.jit(blank_state, out_shardings=shardings, donate_argnums=0)(params), numbers
+
+
+def blank_state(params: Params) -> TrainState:
+    """A group's state before its first step: stacked parameters, no moments yet, every weight kept."""
+    tx = optimizer(Hparams(*[jnp.ones(())] * len(Hparams._fields)), jnp.int32(0))
+    return TrainState(params, jax.vmap(tx.init)(params), jax.vmap(all_kept)(params), jnp.int32(0))

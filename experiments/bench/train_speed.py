@@ -1,0 +1,211 @@
+"""Training speed of the eight-subset sweep on SST-2 text, against Hugging Face + PyTorch, in turns on one machine.
+
+Claim: at least 2 times the trial-examples per second of the peer with length-grouped batches, 5 times without.
+Command: `python experiments/bench/train_speed.py --model FOLDER --data-dir GLUE` (the MiniLM, all 6 layers)
+  `--study`: 4 trials with K (at most 1.05 times the time), Q and P against 4 plain ones, on the same batches.
+  `--ablate`: the sweep with one part of its step left out, to see where the time goes (two batch lengths).
+  `--profile`: the same by the device's own trace: the share of each part of the step.
+Each side is a process of its own that waits while the other measures; all train on the same rows, once per round.
+Compilation, evaluation and loading are not timed; compilation and the teacher's outputs are reported apart.
+Writes the rounds and their ratios as JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+METHODS = ("none", "Q", "K", "P", "QK", "QP", "KP", "QKP")
+GOALS = {"peer, grouped": 2.0, "peer, ungrouped": 5.0, "K": 1.05}
+ABLATIONS = ("backward", "optimizer", "dropout", "attention dropout", "exact gelu", "embedding gradients",
+             "mask application", "mask updates", "quantization")
+BATCH_SIZE = 32
+
+QUIET_LOAD = 0.3
+"""Processes that ran at the same time during the last minute, at most."""
+
+Round = dict[str, dict[str, Any]]
+"""What each side measured, by its name."""
+
+
+class Side:
+    """A process that measures once for every line it is sent."""
+
+    def __init__(self, script: str, *arguments: object) -> None:
+        command = [sys.executable, str(Path(__file__).with_name(script)), *map(str, arguments)]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def measure(self, **what: Any) -> dict[str, Any]:
+        """One measurement, with the machine's load just before it."""
+        assert self.process.stdin and self.process.stdout
+        load = os.getloadavg()[0]
+        self.process.stdin.write(json.dumps(what) + "\n")
+        self.process.stdin.flush()
+        line = self.process.stdout.readline()
+        if not line:
+            raise SystemExit(f"{self.process.args} ended with exit code {self.process.wait()}")
+        return {**json.loads(line), "load_before": round(load, 2)}
+
+
+def say(text: str) -> None:
+    """A line for the person who waits."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def compare_with_peer(args: argparse.Namespace) -> Iterator[Round]:
+    """The sweep, the grouped peer and the ungrouped one, in turns."""
+    ours = our_side(args)
+    tsv = args.data_dir / "SST-2" / "train.tsv"
+    peer = ["--serve", *model_arguments(args), "--tsv", tsv, "--threads", args.threads]
+    grouped, ungrouped = Side("peer_torch.py", *peer, "--group"), Side("peer_torch.py", *peer)
+    for number in range(args.rounds):
+        made = {
+            "ours": ours.measure(methods=METHODS, seeds=[0]),
+            "peer, grouped": grouped.measure(),
+            "peer, ungrouped": ungrouped.measure(),
+        }
+        rates = ", ".join(f"{name} {one['trial_examples_per_s']:.1f}" for name, one in made.items())
+        say(f"round {number + 1}: {rates} trial-examples/s (load {made['ours']['load_before']})")
+        if number == 0:
+            one = made["ours"]
+            say(f"not counted: {one['compilations']} lengths compiled in {one['compile_seconds']:.0f} s; "
+                f"teacher outputs {one['teacher_rows_per_s']:.0f} rows/s, {one['teacher_seconds']:.1f} s a study")
+        yield made
+
+
+def compare_studies(args: argparse.Namespace) -> Iterator[Round]:
+    """Studies of 4 trials of one kind, in turns; every second round backwards, so that a drift cancels."""
+    ours = our_side(args)
+    for number in range(args.rounds):
+        order = ("none", "K", "Q", "P")[:: -1 if number % 2 else 1]
+        made = {methods: ours.measure(methods=[methods], seeds=[0, 1, 2, 3]) for methods in order}
+        say(f"round {number + 1}: " + ", ".join(f"{name} {made[name]['seconds']:.2f} s" for name in sorted(made)))
+        yield made
+
+
+def ablate(args: argparse.Namespace) -> Iterator[Round]:
+    """The sweep whole, with each part left out, and one plain trial alone, in turns."""
+    ours = our_side(args, "--buckets", 2)
+    for number in range(args.rounds):
+        made = {"whole": ours.measure(methods=METHODS, seeds=[0])}
+        for part in ABLATIONS:
+            made[part] = ours.measure(methods=METHODS, seeds=[0], ablate=part)
+        made["one plain trial"] = ours.measure(methods=["none"], seeds=[0])
+        whole = made["whole"]["seconds"]
+        say(f"round {number + 1}: whole {whole:.2f} s; without " + ", ".join(
+            f"{part} {100 * made[part]['seconds'] / whole:.0f} %" for part in ABLATIONS)
+            + f"; one plain trial {100 * made['one plain trial']['seconds'] / whole:.0f} %")
+        yield made
+
+
+def profile(args: argparse.Namespace) -> Iterator[Round]:
+    """The share of each part of the sweep's step in the time of its operations."""
+    ours = our_side(args, "--buckets", 2)
+    for number in range(args.rounds):
+        made = ours.measure(methods=METHODS, seeds=[0], profile=True)
+        total = sum(made["parts"].values())
+        say(f"round {number + 1}: {made['seconds']:.2f} s; operations take {total:.2f} s on {made['cores']} cores")
+        for part, seconds in made["parts"].items():
+            say(f"{100 * seconds / total:6.1f} %  {part}")
+        yield {"whole": made}
+
+
+def our_side(args: argparse.Namespace, *more: object) -> Side:
+    """bertjax's server."""
+    return Side("our_sweep.py", *model_arguments(args), "--data-dir", args.data_dir, *more)
+
+
+def model_arguments(args: argparse.Namespace) -> list[object]:
+    """What all sides are told."""
+    layers = [] if args.layers is None else ["--layers", args.layers]
+    return ["--model", args.model, "--rows", args.rows, *layers]
+
+
+def ratios(rounds: Sequence[Round], base: str, field: str) -> dict[str, dict[str, float]]:
+    """Of every other side: `field` of `base` over its own (rates), or the reverse (seconds), over the rounds."""
+    made = {}
+    for name in rounds[0]:
+        if name != base:
+            values = [one[base][field] / one[name][field] for one in rounds]
+            if field == "seconds":
+                values = [1 / value for value in values]
+            summary = {"min": min(values), "median": statistics.median(values), "max": max(values)}
+            made[name] = {key: round(value, 3) for key, value in summary.items()}
+    return made
+
+
+def machine(threads: int) -> dict[str, Any]:
+    """What the numbers were measured on."""
+    cpuinfo = Path("/proc/cpuinfo")
+    names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines()
+             if line.startswith("model name")] if cpuinfo.is_file() else []
+    return {"cpu": names[0] if names else platform.machine(), "cores": os.cpu_count(), "threads": threads,
+            "python": platform.python_version(), "date": time.strftime("%Y-%m-%d")}
+
+
+def main() -> None:
+    """Measures, prints and writes JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, required=True, help="folder of a BERT, such as the MiniLM")
+    parser.add_argument("--data-dir", type=Path, required=True, help="folder with SST-2/train.tsv in GLUE's layout")
+    parser.add_argument("--layers", type=int, default=None, help="keep the first layers only")
+    parser.add_argument("--rounds", type=int, default=3, help="at least 1; the JSON is written after each")
+    parser.add_argument("--rows", type=int, default=1024, help=f"rows per round, a multiple of {BATCH_SIZE}")
+    parser.add_argument("--threads", type=int, default=2, help="cores that each side may use")
+    parser.add_argument("--out", type=Path, default=None, help="default: experiments/results/<mode>.json")
+    mode = parser.add_mutually_exclusive_group()
+    mode.add_argument("--study", action="store_true", help="4 trials with K, Q or P against 4 plain ones")
+    mode.add_argument("--ablate", action="store_true", help="the sweep with parts of the step left out")
+    mode.add_argument("--profile", action="store_true", help="the share of each part of the step")
+    args = parser.parse_args()
+    if args.rounds < 1:
+        parser.error(f"--rounds must be at least 1, got {args.rounds}")
+    if args.rows < BATCH_SIZE or args.rows % BATCH_SIZE:
+        parser.error(f"--rows must be a positive multiple of {BATCH_SIZE}, got {args.rows}")
+    # Inherited by every side: XLA starts as many threads as there are cores that it may use.
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: args.threads])
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    if (load := os.getloadavg()[0]) > QUIET_LOAD:
+        say(f"the machine is not quiet (load {load:.1f}): PyTorch's threads wait for each other after every operation "
+            "and lose several times more by it than XLA's, so the ratios will be too good")
+    name, measure, base, field = (
+        ("study_cost", compare_studies, "none", "seconds") if args.study else
+        ("ablation", ablate, "whole", "seconds") if args.ablate else
+        ("profile", profile, "whole", "seconds") if args.profile else
+        ("train_speed", compare_with_peer, "ours", "trial_examples_per_s")
+    )
+    out = args.out or Path(__file__).parents[1] / "results" / f"{name}.json"
+    rounds: list[Round] = []
+    made: dict[str, dict[str, float]] = {}
+    for one in measure(args):
+        rounds.append(one)
+        made = ratios(rounds, base, field)
+        write(out, {"machine": machine(args.threads), "layers": args.layers, "rows": args.rows, "ratios": made,
+                    "rounds": rounds})
+    for other, summary in made.items():
+        goal = f" (goal {GOALS[other]})" if other in GOALS else ""
+        what = f"{other}, seconds over those of {base}" if field == "seconds" else f"{base} over {other}"
+        say(f"{what}: min {summary['min']:.2f}, median {summary['median']:.2f}, max {summary['max']:.2f}{goal}")
+    say(f"written to {out}")
+
+
+def write(out: Path, report: dict[str, Any]) -> None:
+    """Replaces the file at once."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = out.with_suffix(".tmp")
+    temporary.write_text(json.dumps(report, indent=1) + "\n")
+    os.replace(temporary, out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""The page as a file: complete, safe, offline."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from bertjax.config import METHODS, InputError
+from bertjax.report.page import command, read_results, vega_bundle, write_report
+from bertjax.sweep.ledger import RESULT_COLUMNS
+
+
+@pytest.fixture(scope="module")
+def page(run_dir: Path) -> str:
+    return write_report(run_dir).read_text(encoding="utf-8")
+
+
+def test_writes_page_plots_and_tables(run_dir: Path, page: str) -> None:
+    for name in ("score_against_size", "learning_curves"):
+        image = (run_dir / "report" / f"{name}.png").read_bytes()
+        assert image.startswith(b"\x89PNG") and int.from_bytes(image[16:20]) > 1600, "twice the width of the chart"
+    subsets = pd.read_csv(run_dir / "report" / "subsets.csv")
+    assert len(subsets) == 8 * 3 and set(subsets["methods"]) == set(METHODS)
+    assert len(pd.read_csv(run_dir / "report" / "answers.csv")) == 3
+    assert not list(run_dir.glob("**/*.tmp")) and not list(run_dir.glob("**/.*"))
+    assert page.rstrip().endswith("</html>")
+
+
+def test_shows_every_trial_and_the_lost_one(run_dir: Path, page: str) -> None:
+    results = read_results(run_dir / "results.csv")
+    visible = re.sub(r"<script>.*?</script>", "", page, flags=re.S)
+    assert all(trial_id in visible for trial_id in results["trial_id"])
+    lost = results.loc[results["status"] == "diverged", "trial_id"].item()
+    assert f"<code>{lost}</code>" in visible and "2 of 3 seeds" in visible
+    assert "bertjax sweep eight-subsets" in visible and "size: paper convention a" in visible.lower()
+
+
+def test_loads_nothing_from_outside(page: str) -> None:
+    assert "default-src 'none'" in page
+    bare = page.replace(str(vega_bundle()), "").replace("https://vega.github.io/schema/vega-lite/", "")
+    assert len(bare) < 250_000 and "http:" not in bare and "https:" not in bare
+    assert not re.search(r"@import|url\(|<link|<img|<iframe", bare)
+    assert page.count("</script") == 3, "nothing inside the scripts ends them early"
+
+
+def test_making_it_again_changes_nothing(run_dir: Path, page: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bertjax.report.page.png", lambda *_: b"")
+    assert write_report(run_dir).read_text(encoding="utf-8") == page
+
+
+def test_only_results_and_no_score(tmp_path: Path, row) -> None:
+    pd.DataFrame([row("none", "<script>alert(1)</script>", score=None, status="failed")]).to_csv(
+        tmp_path / "results.csv", index=False)
+    page = write_report(tmp_path).read_text(encoding="utf-8")
+    assert "No trial has a score yet (1 failed)." in page and "&lt;script&gt;alert(1)" in page
+    assert "<script>alert" not in page and not list((tmp_path / "report").glob("*.png"))
+
+
+def test_a_hostile_name_cannot_leave_the_chart(tmp_path: Path, row, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bertjax.report.page.png", lambda *_: b"")
+    bad = "</script><b>"
+    pd.DataFrame([row("none", bad, trial_id=bad), row("Q", bad, trial_id=bad, size=bad)]).to_csv(
+        tmp_path / "results.csv", index=False)
+    page = write_report(tmp_path).read_text(encoding="utf-8")
+    assert page.count("</script") == 3 and "<b>" not in page.replace(str(vega_bundle()), "")
+
+
+@pytest.mark.parametrize("content", ["", ",".join(RESULT_COLUMNS) + "\n", "a,b\n1,2\n", "a\n1,2\n1,2,3\n"])
+def test_unusable_results_name_the_file_in_one_line(tmp_path: Path, content: str) -> None:
+    (tmp_path / "results.csv").write_text(content)
+    with pytest.raises(InputError, match=r"results\.csv") as caught:
+        write_report(tmp_path)
+    assert "\n" not in str(caught.value) and not (tmp_path / "report.html").exists()
+
+
+def test_missing_results_and_broken_study(tmp_path: Path, run_dir: Path) -> None:
+    with pytest.raises(InputError, match="run `bertjax sweep`"):
+        write_report(tmp_path)
+    shutil.copy(run_dir / "results.csv", tmp_path)
+    (tmp_path / "study.json").write_text("{\n oops")
+    with pytest.raises(InputError, match=r"study\.json, line 2"):
+        write_report(tmp_path)
+
+
+def test_trial_ids_stay_text_and_none_is_no_blank(tmp_path: Path, row) -> None:
+    pd.DataFrame([row("none", trial_id="12e456789012")]).to_csv(tmp_path / "results.csv", index=False)
+    (line,) = read_results(tmp_path / "results.csv").to_dict("records")
+    assert (line["trial_id"], line["methods"]) == ("12e456789012", "none")
+
+
+def test_command_repeats_the_overrides(run_dir: Path) -> None:
+    study = json.loads((run_dir / "study.json").read_text())
+    study["data"]["data_dir"] = "my data"
+    words = command(study, run_dir).replace(" \\\n ", "")
+    assert "--tasks mrpc gloss-pair" in words and "--seeds 0 1 2" in words and "--data-dir 'my data'" in words
+    assert "--sizes" not in words and "None" not in words

@@ -1,0 +1,86 @@
+"""Charts: eight signs that cannot be mistaken, front and teacher where they belong."""
+
+import itertools
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bertjax.config import METHODS
+from bertjax.report.headline import panels
+from bertjax.report.placing import LABEL_ALL, place_names
+from bertjax.report.plots import MARKS, curve_figures, size_domain, spec, ticks, tradeoff_figures
+from bertjax.report.tables import MEAN_TASK, clean
+
+
+def luminance(colour: str) -> float:
+    channels = [int(colour[i:i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_colour_alone_and_shape_alone_tell_the_subsets_apart() -> None:
+    assert tuple(MARKS) == METHODS
+    assert len({mark.colour for mark in MARKS.values()}) == len({(m.shape, m.filled) for m in MARKS.values()}) == 8
+    for methods, mark in MARKS.items():
+        assert mark.filled == ("K" in methods)
+        assert mark.shape == MARKS[methods.replace("K", "") or "none"].shape
+        assert 1.05 / (luminance(mark.colour) + 0.05) >= 3, "contrast with white of graphics, WCAG 1.4.11"
+
+
+@given(st.floats(0.01, 1e4), st.floats(1.08, 1e3))
+def test_ticks_are_few_and_inside(low: float, factor: float) -> None:
+    values = ticks(low, low * factor)
+    assert 2 <= len(values) <= 8 and all(low <= value <= low * factor for value in values)
+    assert values == sorted(set(values))
+
+
+def test_marks_stay_inside_the_size_axis() -> None:
+    low, high = size_domain(pd.Series([4.4, 17.5]))
+    assert low < 4.4 < 17.5 < high
+    low, high = size_domain(pd.Series([5.0]))
+    assert low < 5 < high
+
+
+def test_names_avoid_each_other() -> None:
+    marks = pd.DataFrame({"size_mb": [10.0, 10.2, 40.0], "score": [80.0, 80.0, 70.0], "name": ["QP", "Q", "none"]})
+    sides = place_names(marks)
+    assert sides[0] != "right" and sides[1:] == ["right", "right"]
+
+
+def test_a_name_without_room_is_left_out_of_a_crowded_plot() -> None:
+    count = LABEL_ALL + 1
+    crowd = pd.DataFrame({"size_mb": [10.0] * count, "score": [80.0] * count, "name": ["QKP"] * count})
+    assert set(place_names(crowd)) <= {"right", "left", "above", "below", ""} and "" in place_names(crowd)
+    assert "" not in place_names(crowd[1:])
+
+
+def test_one_figure_per_panel_with_teacher_and_trials(grid) -> None:
+    results = clean(grid())
+    tables = panels(results)
+    figures = tradeoff_figures(results, tables, {"mrpc": 84.5})
+    assert [figure.panel for figure in figures] == [MEAN_TASK, "mrpc", "gloss-pair"]
+    texts = [str(spec(figure)) for figure in figures]
+    assert ["teacher 84.5" in text for text in texts] == [False, True, False]
+    for trial_id in results.loc[results["task"] == "mrpc", "trial_id"]:
+        assert trial_id in texts[0] and trial_id in texts[1] and trial_id not in texts[2]
+    assert all(spec(figure)["width"] == "container" for figure in figures)
+
+
+def test_front_is_the_best_score_of_every_budget(grid) -> None:
+    results = clean(grid(tasks={"mrpc": 82.4}))
+    (table,) = panels(results).values()
+    (figure,) = tradeoff_figures(results, {"mrpc": table}, {})
+    stairs = figure.chart.layer[0].data
+    for size, score in stairs[["size_mb", "score"]].to_numpy():
+        assert score == pytest.approx(table.loc[table["size_bytes"] <= size * 1e6 + 1, "score_mean"].max())
+
+
+def test_curves_skip_what_is_not_there() -> None:
+    results = pd.DataFrame({"methods": ["none", "Q"]})
+    curves = pd.DataFrame([("mrpc", name, name, epoch, 3, 0.5 / epoch, float("nan"))
+                           for name, epoch in itertools.product(("none", "Q"), (1.0, 2.0))],
+                          columns=["task", "methods", "label", "epoch", "trials", "train_loss", "score"])
+    assert [figure.title for figure in curve_figures(curves, results)] == ["training loss"]
+    assert curve_figures(curves[:0], results) == []

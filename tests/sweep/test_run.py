@@ -1,0 +1,211 @@
+"""A whole study on a small model: what it leaves, what repeating it does, what survives when something breaks."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import bertjax
+from bertjax.artifact.load import load
+from bertjax.config import METHODS, InputError, StudyConfig
+from bertjax.data.sources import load_task
+from bertjax.report.page import write_report
+from bertjax.sweep import run as run_module
+from bertjax.sweep.ledger import RESULT_COLUMNS, open_ledger
+from bertjax.sweep.plan import describe_plan
+from bertjax.sweep.run import best_ids, run_study
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def finished(study: StudyConfig, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, pd.DataFrame]:
+    """A run directory of the eight subsets, and their results."""
+    run_dir = tmp_path_factory.mktemp("runs") / "colours"
+    return run_dir, run_study(study, run_dir, keep_models="all")
+
+
+@pytest.fixture
+def messages(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
+    """The log of the package."""
+    with caplog.at_level(logging.INFO, logger="bertjax"):
+        yield caplog
+
+
+def test_a_row_for_each_subset_and_one_teacher(finished: tuple[Path, pd.DataFrame]) -> None:
+    run_dir, results = finished
+    assert tuple(results.columns) == RESULT_COLUMNS
+    assert results["methods"].tolist() == list(METHODS) and set(results["status"]) == {"done"}
+    assert results["score"].between(0, 100).all() and (results["score"] == results["accuracy"]).all()
+    assert results["score"].max() > 60  # a third by chance: something was learned
+    assert (results["steps"] == 36).all() and results["train_seconds"].gt(0).all()
+    teachers = pd.read_csv(run_dir / "teachers.csv")
+    assert teachers["num_hidden_layers"].tolist() == [2]
+    assert set(results["teacher"].dropna()) == set(teachers["trial_id"])
+    assert results.set_index("methods")["teacher"].isna().to_dict() == {m: "K" not in m for m in METHODS}
+    quantized = results["methods"].str.contains("Q")
+    assert (results["weight_bits"].notna() == quantized).all()
+    assert (results.loc[quantized, "size_bytes_paper"] <= results["size_bytes_fp32"].max() / 4).all()
+
+
+def test_no_two_models_are_equal_and_pruned_ones_are_sparse(finished: tuple[Path, pd.DataFrame]) -> None:
+    run_dir, results = finished
+    models = {row.methods: run_dir / "trials" / row.trial_id / "model" for row in results.itertuples()}
+    assert len({(folder / "model.safetensors").read_bytes() for folder in models.values()}) == 8
+    for methods, folder in models.items():
+        params = load(folder).params
+        kernel = np.asarray(params["bert"]["encoder"]["layer"]["0"]["intermediate"]["dense"]["kernel"])
+        assert (kernel == 0).sum() == (int(0.6 * kernel.size) if "P" in methods else 0)
+
+
+def test_a_loaded_trial_scores_what_its_row_says(finished: tuple[Path, pd.DataFrame], study: StudyConfig) -> None:
+    run_dir, results = finished
+    data = load_task("colours", study.data)
+    for row in results[results["methods"].isin(["none", "QKP"])].itertuples():
+        model = bertjax.load(run_dir / "trials" / row.trial_id)
+        assert (model.quantize.weight_bits == 8) == ("Q" in row.methods)
+        assert model.evaluate(data)["score"] == pytest.approx(row.score)
+        predictions = model.predict(["red circle", "blue far line"])
+        assert [set(p["probabilities"]) for p in predictions] == [{"red", "green", "blue"}] * 2
+        assert all(sum(p["probabilities"].values()) == pytest.approx(1) for p in predictions)
+
+
+def test_metrics_per_epoch_end_with_the_row(finished: tuple[Path, pd.DataFrame]) -> None:
+    run_dir, results = finished
+    for row in results.itertuples():
+        metrics = json.loads((run_dir / "trials" / row.trial_id / "metrics.json").read_text())
+        assert [m["epoch"] for m in metrics] == [*range(1, 7)] and [m["step"] for m in metrics] == [*range(6, 37, 6)]
+        assert metrics[-1]["score"] == row.score and metrics[-1]["train_loss"] > 0
+
+
+def test_repeating_a_finished_study_changes_nothing(finished: tuple[Path, pd.DataFrame], study: StudyConfig) -> None:
+    run_dir, results = finished
+    before = files_of(run_dir)
+    again = bertjax.sweep(study, run_dir, keep_models="all")
+    assert files_of(run_dir) == before
+    pd.testing.assert_frame_equal(again, results)
+
+
+def test_only_what_is_missing_is_trained(
+    study: StudyConfig, tmp_path: Path, messages: pytest.LogCaptureFixture, finished: tuple[Path, pd.DataFrame]
+) -> None:
+    fewer = replace(study, methods=("none", "K"))
+    run_study(fewer, tmp_path, keep_models="none")
+    first = files_of(tmp_path)
+    messages.clear()
+    results = run_study(replace(study, methods=("none", "K", "P")), tmp_path, keep_models="none")
+    assert "1 trials to train" in messages.text and "teacher: started" not in messages.text
+    assert results["methods"].tolist() == ["none", "K", "P"]
+    after = files_of(tmp_path)
+    assert all(after[name] == content for name, content in first.items() if name.startswith("trials/"))
+    assert not list(tmp_path.glob("trials/*/model"))
+    # A trial alone is the trial of the grid: the eight of `finished` give the same scores.
+    wanted = finished[1].set_index("trial_id")["score"]
+    assert results.set_index("trial_id")["score"].to_dict() == wanted.loc[results["trial_id"]].to_dict()
+
+
+def test_teacher_outputs_come_from_the_cache_the_second_time(
+    study: StudyConfig, tmp_path: Path, messages: pytest.LogCaptureFixture, finished: tuple[Path, pd.DataFrame]
+) -> None:
+    run_study(replace(study, methods=("K",)), tmp_path, keep_models="none")
+    assert "read from the cache" in messages.text
+
+
+def test_a_diverging_trial_is_marked_and_the_others_are_not(study: StudyConfig, tmp_path: Path) -> None:
+    results = run_study(replace(study, methods=("none", "Q"), learning_rates=(1e-2, 1e30)), tmp_path)
+    by_rate = results.groupby("learning_rate")["status"].agg(set).to_dict()
+    assert by_rate == {1e-2: {"done"}, 1e30: {"diverged"}}
+    assert results.loc[results["status"] == "diverged", "score"].isna().all()
+    with pytest.raises(InputError, match="diverged"):
+        load(tmp_path / "trials" / results.loc[results["status"] == "diverged", "trial_id"].iloc[0])
+
+
+def test_interrupted_between_programs_the_finished_ones_stay(
+    study: StudyConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    split = replace(study, methods=("none", "P"), seeds=(0, 1), max_trials_per_program=2)
+    execute, calls = run_module.execute, []
+
+    def interrupted(*args, **kwargs):
+        calls.append(args)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return execute(*args, **kwargs)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(run_module, "execute", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run_study(split, tmp_path)
+    kept = pd.read_csv(tmp_path / "results.csv")
+    assert kept["seed"].tolist() == [0, 0]
+    whole = run_study(split, tmp_path)
+    assert whole["seed"].tolist() == [0, 1, 0, 1] and set(whole["status"]) == {"done"}
+
+
+def test_a_program_that_breaks_is_marked_failed_and_tried_again(
+    study: StudyConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = replace(study, methods=("none",))
+
+    def broken(*_args, **_kwargs):
+        raise RuntimeError("out of memory")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(run_module, "execute", broken)
+        assert run_study(one, tmp_path)["status"].tolist() == ["failed"]
+    assert run_study(one, tmp_path)["status"].tolist() == ["done"]
+
+
+def test_best_keeps_one_model_of_each_subset(study: StudyConfig, tmp_path: Path) -> None:
+    results = run_study(replace(study, methods=("none", "P"), seeds=(0, 1)), tmp_path, keep_models="best")
+    kept = {path.parent.name for path in tmp_path.glob("trials/*/model")}
+    assert kept == best_ids(results.to_dict("records")) and len(kept) == 2
+
+
+def test_another_study_is_refused_and_nothing_changes(finished: tuple[Path, pd.DataFrame], study: StudyConfig) -> None:
+    run_dir, _ = finished
+    before = files_of(run_dir)
+    with pytest.raises(InputError, match=r"another study: train is .*use another --run-dir"):
+        run_study(replace(study, train=replace(study.train, epochs=3)), run_dir)
+    assert files_of(run_dir) == before
+
+
+def test_a_damaged_result_is_trained_again(study: StudyConfig, tmp_path: Path) -> None:
+    one = replace(study, methods=("none",))
+    run_study(one, tmp_path)
+    (result,) = tmp_path.glob("trials/*/result.json")
+    whole = json.loads(result.read_text())
+    result.write_text(result.read_text()[:40])
+    assert len(open_ledger(tmp_path, one).rows()) == 0
+    run_study(one, tmp_path)
+    assert json.loads(result.read_text())["score"] == whole["score"]
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"layers": (3,)}, "layers must be 1 to 2"),
+    ({"model": "missing/folder"}, "missing/folder"),
+])
+def test_wrong_input_stops_before_training(study: StudyConfig, tmp_path: Path, change: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        run_study(replace(study, **change), tmp_path)
+    assert not (tmp_path / "trials").exists()
+
+
+def test_the_plan_says_trials_groups_programs_and_padding(study: StudyConfig) -> None:
+    text = describe_plan(replace(study, seeds=(0, 1)), mesh="trial=1")
+    assert "16 trials in 1 programs, 2 compilations, 1 teachers" in text
+    assert "8+8" in text and "trial=1,data=1" in text and " %" in text
+
+
+def test_the_report_of_a_study_without_distillation_needs_no_teacher(study: StudyConfig, tmp_path: Path) -> None:
+    run_study(replace(study, methods=("none",)), tmp_path)
+    assert write_report(tmp_path).stat().st_size > 100_000

@@ -1,0 +1,75 @@
+"""Programs from shapes alone: their arguments are those of real programs, and what they communicate is as designed."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+
+from bertjax.config import FLOAT, InputError, QuantizeConfig
+from bertjax.model.sizes import size_config
+from bertjax.params import count
+from bertjax.train.ahead import DataShape, device_cost, lower_train_chunk, topology_devices, train_arguments
+from bertjax.train.hlo import Product, read_program
+from bertjax.train.mesh import make_mesh
+from bertjax.train.program import place_group, place_schedule, place_table
+from bertjax.train.step import ProgramSpec
+from bertjax.train.trial import split_groups
+from tests.train.toy import LABELS, Toy
+
+TINY = replace(size_config("tiny"), vocab_size=64, num_hidden_layers=1)
+SPEC = ProgramSpec(TINY, (FLOAT, QuantizeConfig()), regression=False)
+DATA = DataShape(rows=50, longest=8, batch_size=8, steps=9)
+QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+"""Halves the compilation; what is looked at here was decided before."""
+
+
+def test_arguments_are_those_of_a_real_program_also_where_groups_and_batches_are_filled_up(toy: Toy) -> None:
+    mesh = make_mesh((2, 2))
+    trials = [toy.trial(methods) for methods in ("none", "K", "P", "Q", "QK")]
+    groups = [place_group(group, toy.initial, [0], 5, mesh) for group in split_groups(trials).values()]
+    table = toy.rows.table(LABELS, toy.teacher_logits)
+    schedule = place_schedule(np.zeros((1, 5, 7), np.int32), np.zeros((5, 7), np.float32), mesh)
+    real = (tuple(g for g, _ in groups), tuple(h for _, h in groups), place_table(table, mesh), schedule, np.int32(1))
+
+    data = DataShape(*table.input_ids.shape, batch_size=7, steps=5)
+    shapes = train_arguments(toy.spec(trials), mesh, (3, 2), data)
+    assert jax.tree.structure(shapes) == jax.tree.structure(real)
+    for ours, theirs in zip(jax.tree.leaves(shapes), jax.tree.leaves(real), strict=True):
+        assert (ours.shape, ours.dtype) == (theirs.shape, theirs.dtype)
+        assert ours.sharding is None or ours.sharding.is_equivalent_to(theirs.sharding, theirs.ndim)
+
+
+def test_a_step_adds_all_gradients_over_data_at_once() -> None:
+    mesh, sizes = make_mesh((2, 2)), (4, 4)
+    compiled = lower_train_chunk(SPEC, mesh, sizes, DATA, length=8).compile(QUICK)
+    facts = read_program(compiled.as_text(), mesh.shape)
+    states = train_arguments(SPEC, mesh, sizes, DATA)[0]
+    gradients = sum(count(state.params) for state in states) // mesh.shape["trial"]
+
+    (reduction,) = facts.collectives
+    assert (reduction.kind, reduction.axes, reduction.dtypes, reduction.loops) == ("all-reduce", ("data",), ("f32",), 1)
+    # With them go three sums of losses and weights for each of the four trials of a device.
+    assert gradients < reduction.elements <= gradients + 3 * 4
+    assert facts.host_transfers == ()
+    assert facts.products[Product("s8", "s8", "s32")] == 6
+    assert facts.donated == {(i, i) for i in range(len(jax.tree.leaves(states)))}
+    assert device_cost(compiled).argument_bytes > 3 * 4 * gradients
+
+
+def test_trials_on_different_devices_never_talk() -> None:
+    mesh = make_mesh((4, 1))
+    spec = replace(SPEC, groups=(FLOAT,))
+    facts = read_program(lower_train_chunk(spec, mesh, (4,), DATA, length=8).compile(QUICK).as_text(), mesh.shape)
+    assert facts.products and facts.collectives == ()
+
+
+def test_without_libtpu_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("TPU_SKIP_MDS_QUERY", "TPU_WORKER_HOSTNAMES", "ALLOW_MULTIPLE_LIBTPU_LOAD"):
+        monkeypatch.setenv(name, "1")  # so that what the function sets is undone
+    monkeypatch.setitem(sys.modules, "libtpu", None)
+    with pytest.raises(InputError, match=r"v5e:2x4.*bertjax\[tpu\]"):
+        topology_devices("v5e:2x4")

@@ -1,0 +1,83 @@
+"""The eight-subset step compiles for a TPU v5e slice, without one, into the program that the design promises."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from bertjax.config import FLOAT, InputError, QuantizeConfig
+from bertjax.model.sizes import size_config
+from bertjax.params import count
+from bertjax.train.ahead import DataShape, device_cost, lower_train_chunk, topology_mesh, train_arguments
+from bertjax.train.hlo import Product, read_program
+from bertjax.train.step import ProgramSpec
+
+pytestmark = pytest.mark.tpu
+
+DATA = DataShape(rows=4000, longest=128, batch_size=32, steps=300)
+GROUPS = (4, 4)
+EFFORT = {"tiny": {}, "base": {"exec_time_optimization_effort": -1.0}}
+"""The least effort compiles BERT-base in 1.5 minutes of one core instead of 7; what is looked at here is the same."""
+
+
+@pytest.fixture(autouse=True)
+def tpu_compiler():
+    """Skips without `libtpu`; products at the precision that runs use."""
+    pytest.importorskip("libtpu", reason="libtpu is not installed (extra `tpu`)")
+    with jax.default_matmul_precision("default"):
+        yield
+
+
+@pytest.mark.parametrize("shape", [(2, 4), (8, 1)], ids=str)
+@pytest.mark.parametrize("size", ["tiny", "base"])
+def test_the_eight_subset_step_is_one_reduction_of_integer_products(size: str, shape: tuple[int, int]) -> None:
+    model = replace(size_config(size), vocab_size=1024)
+    spec = ProgramSpec(model, (FLOAT, QuantizeConfig()), regression=False)
+    mesh = topology_mesh("v5e:2x4", shape)
+    compiled = lower_train_chunk(spec, mesh, GROUPS, DATA, length=64).compile(EFFORT[size])
+    facts = read_program(compiled.as_text(), mesh.shape)
+    cost = device_cost(compiled)
+    print(f"\n{size} on trial={shape[0]},data={shape[1]}: {cost}\n{facts.collectives}\n{facts.products}")
+
+    # Q, in the forward pass: the six linear layers of each encoder layer of the quantized group. No product is of s32.
+    assert facts.products[Product("s8", "s8", "s32")] == 6 * model.num_hidden_layers
+    assert all("s32" not in (product.lhs, product.rhs) for product in facts.products)
+    assert sum(facts.products.values()) > 18 * model.num_hidden_layers  # and those of the float group and of gradients
+
+    states = train_arguments(spec, mesh, GROUPS, DATA)[0]
+    trials = [state.masks[next(iter(state.masks))].shape[0] // shape[0] for state in states]
+    gradients = sum(trials) * count(states[0].params) // (trials[0] * shape[0])
+    wanted = [("all-reduce", ("data",), ("f32",), 1)] if shape[1] > 1 else []
+    assert [(c.kind, c.axes, c.dtypes, c.loops) for c in facts.collectives] == wanted
+    assert all(0 < c.elements - gradients <= 3 * sum(trials) for c in facts.collectives)
+
+    assert facts.host_transfers == ()
+    assert facts.donated == {(i, i) for i in range(len(jax.tree.leaves(states)))}
+    assert cost.argument_bytes > 3 * 4 * gradients  # parameters and two moments
+    assert cost.peak_bytes + cost.code_bytes < 16e9, "a v5e chip has 16 GB"
+
+
+def test_a_callback_in_a_program_would_be_seen() -> None:
+    devices = topology_mesh("v5e:2x4", (2, 4))
+
+    def compiled(function):
+        argument = jax.ShapeDtypeStruct((8, 128), np.float32, sharding=NamedSharding(devices, P()))
+        return read_program(jax.jit(function).lower(argument).compile().as_text(), devices.shape)
+
+    assert compiled(jnp.sin).host_transfers == ()
+    called = partial(jax.debug.callback, print)
+    assert compiled(lambda x: (called(x), x)[1]).host_transfers
+
+
+@pytest.mark.parametrize("name", ["v9:2x2", "v5e:3x3", "v5e", ""])
+def test_an_unknown_slice_is_one_line(name: str) -> None:
+    with pytest.raises(InputError, match="v5e:2x4") as error:
+        topology_mesh(name, (2, 2))
+    assert "\n" not in str(error.value)

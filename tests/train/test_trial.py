@@ -1,0 +1,93 @@
+"""A study as a grid of trials, groups and programs; the numbers of a group; the choice of a mesh."""
+
+from __future__ import annotations
+
+import pytest
+
+from bertjax.config import FLOAT, METHODS, InputError, PruneConfig, StudyConfig, TeacherConfig
+from bertjax.train.mesh import choose_mesh, padded, parse_mesh
+from bertjax.train.trial import (
+    Student,
+    hparams,
+    prune_steps,
+    split_groups,
+    split_programs,
+    student_trials,
+    students,
+    teacher_trial,
+)
+
+STUDY = StudyConfig("s", model="m", layers=(2, 1), sparsities=(0.4, 0.6), learning_rates=(1e-4, 2e-4), seeds=(3, 5))
+
+
+def test_the_grid_has_each_setting_once() -> None:
+    trials = student_trials(STUDY, "sst2", Student("m", 2))
+    # Four subsets without P, four with P at two sparsities; two rates; two seeds.
+    assert len(trials) == len({trial.trial_id for trial in trials}) == (4 + 4 * 2) * 2 * 2
+    for trial in trials:
+        assert (trial.sparsity > 0) == ("P" in trial.methods)
+        assert (trial.quantize != FLOAT) == ("Q" in trial.methods)
+        assert (trial.distill_weight > 0) == ("K" in trial.methods) == (trial.teacher is not None)
+    teacher = teacher_trial(STUDY, "sst2")
+    assert {trial.teacher for trial in trials} == {None, teacher.trial_id}
+    assert teacher.methods == "none" and teacher.num_hidden_layers is None
+
+
+def test_students_are_depths_of_a_model_or_sizes() -> None:
+    assert students(STUDY) == [Student("m", 2), Student("m", 1)]
+    sizes = StudyConfig("s", sizes=("tiny", "base"))
+    assert [s.model for s in students(sizes)] == ["google/bert_uncased_L-2_H-128_A-2", "google-bert/bert-base-uncased"]
+    assert teacher_trial(sizes, "rte").model == "google-bert/bert-large-uncased"
+    local = StudyConfig("s", model="folder/{size}", sizes=("tiny",), teacher=TeacherConfig(model="t", epochs=9))
+    assert students(local) == [Student("folder/tiny", None)]
+    assert teacher_trial(local, "rte").model == "t" and teacher_trial(local, "rte").train.epochs == 9
+
+
+def test_groups_share_their_static_half_and_programs_their_seeds() -> None:
+    trials = student_trials(STUDY, "sst2", Student("m", 2))
+    groups = split_groups(trials)
+    assert [len(group) for group in groups.values()] == [24, 24]
+    programs = split_programs(trials, 24)
+    assert [len(program) for program in programs] == [24, 24]
+    assert [{trial.seed for trial in program} for program in programs] == [{3}, {5}]
+    assert sum(map(len, split_programs(trials, 7))) == 48 and max(map(len, split_programs(trials, 7))) <= 7
+
+
+@pytest.mark.parametrize("total", [1, 5, 8, 9, 100, 344])
+def test_pruning_ends_on_a_mask_update_before_the_last_step(total: int) -> None:
+    begin, end = prune_steps(PruneConfig(mask_every=8), total)
+    assert 0 <= begin <= end < total and begin % 8 == end % 8 == 0
+    if total >= 100:
+        assert abs(begin - 0.1 * total) <= 8 and abs(end - 0.75 * total) <= 8
+
+
+def test_the_numbers_of_a_group() -> None:
+    trials = [t for t in student_trials(STUDY, "sst2", Student("m", 2)) if t.methods == "KP" and t.learning_rate < 2e-4]
+    numbers = hparams(trials, [3, 5], 100)
+    assert numbers.final_sparsity.tolist() == [round(10_000 * t.sparsity) for t in trials]
+    assert set(numbers.final_sparsity.tolist()) == {4000, 6000}
+    assert numbers.seed.tolist() == [t.seed for t in trials]
+    assert numbers.order.tolist() == [[3, 5].index(t.seed) for t in trials]
+    assert numbers.warmup_steps.tolist() == [10] * 4 and numbers.total_steps.tolist() == [100] * 4
+
+
+@pytest.mark.parametrize(("devices", "groups", "batch", "shape"), [
+    (1, [4, 4], 32, (1, 1)), (4, [4, 4], 32, (4, 1)), (8, [4, 4], 32, (4, 2)), (4, [1], 32, (1, 4)),
+    (8, [3], 32, (1, 8)), (2, [3], 32, (1, 2)), (6, [3, 3], 32, (3, 2)),
+])
+def test_the_mesh_with_the_least_idle_work(devices: int, groups: list[int], batch: int, shape: tuple[int, int]) -> None:
+    assert choose_mesh(devices, groups, batch) == shape
+
+
+def test_meshes_are_read_and_refused() -> None:
+    assert parse_mesh("trial=4,data=2", 8) == (4, 2) and parse_mesh("data=2", 8) == (1, 2)
+    for text in ("trial=0", "rows=2", "4x2", ""):
+        with pytest.raises(InputError, match="trial=4,data=2"):
+            parse_mesh(text, 8)
+    with pytest.raises(InputError, match="needs 8 devices; there are 4"):
+        parse_mesh("trial=4,data=2", 4)
+    assert [padded(n, 4) for n in (1, 4, 5)] == [4, 4, 8]
+
+
+def test_every_subset_is_in_the_default_grid() -> None:
+    assert StudyConfig("s", model="m").methods == METHODS
