@@ -22,6 +22,7 @@ import tyro
 import bertjax
 from bertjax.cli_args import COMMANDS, Convert, DataOptions, Evaluate, Plan, Predict, Report, StudyOptions, Sweep, Train
 from bertjax.config import DataConfig, InputError, StudyConfig, require
+from bertjax.heap import restart_with_tuned_heap
 from bertjax.sweep.experiments import load_study, override
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ Command = Sweep | Plan | Train | Evaluate | Predict | Report | Convert
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs one command and leaves the process with its exit code."""
+    own_process = argv is None
     argv = sys.argv[1:] if argv is None else list(argv)
     if argv == ["--version"]:
         print(f"bertjax {bertjax.__version__}")
@@ -41,6 +43,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     command: Command | None = None
     try:
         command = parse(argv)
+        if own_process and isinstance(command, Sweep | Train | Evaluate | Predict):
+            restart_with_tuned_heap()
         prepare_process()
         run(command)
         sys.stdout.flush()

@@ -5,6 +5,7 @@ pattern of |w|, which orders like the magnitude, with integer counts; equal magn
 """
 
 import math
+from collections.abc import Callable
 from typing import TypeAlias
 
 import jax
@@ -26,20 +27,21 @@ def keep_mask(weight: Float[Array, "*shape"], dropped: Int[Array, ""]) -> Bool[A
     below = _bisect(lambda bound: jnp.sum(bits < bound, dtype=jnp.int32) <= dropped, 31)
     ties = dropped - jnp.sum(bits < below, dtype=jnp.int32)
     tied = bits == below
-    # The largest `first_kept` with at most `ties` tied elements before it.
-    rounds = max(weight.size.bit_length(), 1)
+    # The largest `first_kept` with at most `ties` tied elements before it. Seldom is one of them to be dropped.
+    rounds = jnp.where(ties > 0, max(weight.size.bit_length(), 1), 0)
     first_kept = _bisect(lambda bound: jnp.sum(tied & (flat_index < bound), dtype=jnp.int32) <= ties, rounds)
     return (bits > below) | (tied & (flat_index >= first_kept))
 
 
-def _bisect(holds, rounds: int) -> Int[Array, ""]:
+def _bisect(holds: Callable[[Int[Array, ""]], Array], rounds: int | Int[Array, ""]) -> Int[Array, ""]:
     """The largest integer below 2^rounds for which the monotone predicate `holds`, set bit by bit; holds(0) is true."""
 
-    def body(i: Int[Array, ""], found: Int[Array, ""]) -> Int[Array, ""]:
-        candidate = found | (jnp.int32(1) << (rounds - 1 - i))
-        return jnp.where(holds(candidate), candidate, found)
+    def body(carry: tuple[Array, Array]) -> tuple[Array, Array]:
+        left, found = carry
+        candidate = found | (jnp.int32(1) << (left - 1))
+        return left - 1, jnp.where(holds(candidate), candidate, found)
 
-    return jax.lax.fori_loop(0, rounds, body, jnp.int32(0))
+    return jax.lax.while_loop(lambda carry: carry[0] > 0, body, (jnp.asarray(rounds, jnp.int32), jnp.int32(0)))[1]
 
 
 def all_kept(params: Params) -> KeepMasks:
@@ -51,21 +53,40 @@ def all_kept(params: Params) -> KeepMasks:
 def update_masks(params: Params, masks: KeepMasks, units: Int[Array, ""], frozen: Bool[Array, ""]) -> KeepMasks:
     """Masks of the present magnitudes at a sparsity of `units`/10,000; the old ones where `frozen`.
 
-    Matrices of one shape are stacked: a BERT then has three bisections to compile, not six per layer.
+    Matrices of one shape are stacked: a BERT then has three searches to compile, not six per layer.
     """
-    weights, by_shape, updated = paths(params), {}, {}
+    weights, by_shape = paths(params), {}
     for path in masks:
         by_shape.setdefault(masks[path].shape, []).append(path)
-    for shape, members in by_shape.items():
-        dropped = dropped_count(math.prod(shape), units)
-        stacked = jax.vmap(keep_mask, in_axes=(0, None))(jnp.stack([weights[path] for path in members]), dropped)
-        updated |= {path: jnp.where(frozen, masks[path], mask) for path, mask in zip(members, stacked, strict=True)}
-    return {path: updated[path] for path in masks}
+
+    def updated() -> KeepMasks:
+        made = {}
+        for shape, members in by_shape.items():
+            dropped = dropped_count(math.prod(shape), units)
+            stacked = jax.vmap(keep_mask, in_axes=(0, None))(jnp.stack([weights[path] for path in members]), dropped)
+            made |= dict(zip(members, stacked, strict=True))
+        return {path: made[path] for path in masks}
+
+    return jax.lax.cond(frozen, lambda: masks, updated)
 
 
 def apply_masks(params: Params, masks: KeepMasks) -> Params:
     """`params` with the dropped weights at zero; they get no gradient, and return if a later mask keeps them."""
-    return nest({
-        path: jnp.where(masks[path], leaf, jnp.zeros_like(leaf)) if path in masks else leaf
-        for path, leaf in paths(params).items()
-    })
+    return nest({path: masked(leaf, masks[path]) if path in masks else leaf for path, leaf in paths(params).items()})
+
+
+@jax.custom_jvp
+def masked(weight: Float[Array, "*shape"], keep: Bool[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """`weight` where `keep`, else 0.0, whatever the weight: as `jnp.where`, by an AND of bits.
+
+    XLA's CPU does not vectorize a select by stored booleans: 0.3 ms instead of 2.3 ms for 2.4 million weights.
+    """
+    integer = jnp.dtype(f"int{8 * weight.dtype.itemsize}")
+    bits = jax.lax.bitcast_convert_type(weight, integer) & -keep.astype(integer)
+    return jax.lax.bitcast_convert_type(bits, weight.dtype)
+
+
+@masked.defjvp
+def _masked_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
+    (weight, keep), (tangent, _) = primals, tangents
+    return masked(weight, keep), tangent * keep.astype(tangent.dtype)

@@ -35,7 +35,7 @@ class Part(nn.Module):
 
 
 class SelfAttention(Part):
-    """Softmax(QKᵀ/√d)V; QKᵀ and PV stay float whatever `dot_general` is."""
+    """Softmax(QKᵀ/√d)V for the first `needed` tokens (None: all); QKᵀ and PV stay float whatever `dot_general` is."""
 
     @nn.compact
     def __call__(
@@ -44,18 +44,22 @@ class SelfAttention(Part):
         attention_mask: Bool[Array, "batch seq"],
         key: DropoutKey | None = None,
         site: int = 0,
-    ) -> Float[Array, "batch seq hidden"]:
+        needed: int | None = None,
+    ) -> Float[Array, "batch needed hidden"]:
         c = self.config
         heads, size = c.num_attention_heads, c.hidden_size // c.num_attention_heads
-        query, key_, value = (
-            dense(c.hidden_size, c, self.dot_general, self.dtype, name)(hidden).reshape(*hidden.shape[:2], heads, size)
-            for name in ("query", "key", "value")
-        )
+
+        def projected(x: Float[Array, "batch tokens hidden"], name: str) -> Float[Array, "batch tokens heads size"]:
+            made = dense(c.hidden_size, c, self.dot_general, self.dtype, name)(x)
+            return made.reshape(*x.shape[:2], heads, size)
+
+        query = projected(hidden[:, :needed], "query")
+        key_, value = projected(hidden, "key"), projected(hidden, "value")
         scores = jnp.einsum("bqhd,bkhd->bhqk", query / jnp.sqrt(size).astype(self.dtype), key_)
         scores = jnp.where(attention_mask[:, None, None, :], scores.astype(jnp.float32), jnp.finfo(jnp.float32).min)
         probs = nn.softmax(scores, axis=-1).astype(self.dtype)
         probs = dropout(probs, c.attention_probs_dropout_prob, key, site)
-        return jnp.einsum("bhqk,bkhd->bqhd", probs, value).reshape(hidden.shape)
+        return jnp.einsum("bhqk,bkhd->bqhd", probs, value).reshape(*query.shape[:2], c.hidden_size)
 
 
 class AttentionOutput(Part):
@@ -76,7 +80,7 @@ class AttentionOutput(Part):
 
 
 class Attention(Part):
-    """Self-attention with its output layer."""
+    """Self-attention with its output layer, for the first `needed` tokens (None: all)."""
 
     @nn.compact
     def __call__(
@@ -85,6 +89,8 @@ class Attention(Part):
         attention_mask: Bool[Array, "batch seq"],
         key: DropoutKey | None = None,
         site: int = 0,
-    ) -> Float[Array, "batch seq hidden"]:
-        made = SelfAttention(self.config, self.dot_general, self.dtype, name="self")(hidden, attention_mask, key, site)
-        return AttentionOutput(self.config, self.dot_general, self.dtype, name="output")(made, hidden, key, site + 1)
+        needed: int | None = None,
+    ) -> Float[Array, "batch needed hidden"]:
+        parts = (self.config, self.dot_general, self.dtype)
+        made = SelfAttention(*parts, name="self")(hidden, attention_mask, key, site, needed)
+        return AttentionOutput(*parts, name="output")(made, hidden[:, :needed], key, site + 1)

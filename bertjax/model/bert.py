@@ -58,7 +58,10 @@ class Intermediate(Part):
 
 
 class Layer(Part):
-    """One encoder layer: attention and feed-forward, each followed by residual and LayerNorm."""
+    """One encoder layer: attention and feed-forward, each followed by residual and LayerNorm.
+
+    Computes the outputs of the first `needed` tokens (None: all) from all tokens.
+    """
 
     @nn.compact
     def __call__(
@@ -67,23 +70,29 @@ class Layer(Part):
         attention_mask: Bool[Array, "batch seq"],
         key: DropoutKey | None = None,
         site: int = 1,
-    ) -> Float[Array, "batch seq hidden"]:
+        needed: int | None = None,
+    ) -> Float[Array, "batch needed hidden"]:
         parts = (self.config, self.dot_general, self.dtype)
-        hidden = Attention(*parts, name="attention")(hidden, attention_mask, key, site)
+        hidden = Attention(*parts, name="attention")(hidden, attention_mask, key, site, needed)
         inner = Intermediate(*parts, name="intermediate")(hidden)
         return AttentionOutput(*parts, name="output")(inner, hidden, key, site + 2)
 
 
 class LayerStack(Part):
-    """The encoder layers, named by number."""
+    """The encoder layers, named by number.
+
+    The last one computes the first token alone, which is all that the pooler reads: of a layer's products for the other
+    tokens it needs the keys and values, 2 of 12 (with a feed-forward block 4 times as wide).
+    """
 
     @nn.compact
     def __call__(
         self, hidden: Float[Array, "batch seq hidden"], attention_mask: Bool[Array, "batch seq"], key: DropoutKey | None
-    ) -> Float[Array, "batch seq hidden"]:
-        for i in range(self.config.num_hidden_layers):
+    ) -> Float[Array, "batch 1 hidden"]:
+        last = self.config.num_hidden_layers - 1
+        for i in range(last + 1):
             layer = Layer(self.config, self.dot_general, self.dtype, name=str(i))
-            hidden = layer(hidden, attention_mask, key, site=1 + 3 * i)
+            hidden = layer(hidden, attention_mask, key, site=1 + 3 * i, needed=1 if i == last else None)
         return hidden
 
 
@@ -93,7 +102,7 @@ class Encoder(Part):
     @nn.compact
     def __call__(
         self, hidden: Float[Array, "batch seq hidden"], attention_mask: Bool[Array, "batch seq"], key: DropoutKey | None
-    ) -> Float[Array, "batch seq hidden"]:
+    ) -> Float[Array, "batch 1 hidden"]:
         return LayerStack(self.config, self.dot_general, self.dtype, name="layer")(hidden, attention_mask, key)
 
 
@@ -101,7 +110,7 @@ class Pooler(Part):
     """Linear layer and tanh on the first token. Never quantized or pruned (arXiv:2208.09684 counts it as dense)."""
 
     @nn.compact
-    def __call__(self, hidden: Float[Array, "batch seq hidden"]) -> Float[Array, "batch hidden"]:
+    def __call__(self, hidden: Float[Array, "batch tokens hidden"]) -> Float[Array, "batch hidden"]:
         return jnp.tanh(dense(self.config.hidden_size, self.config, None, self.dtype, "dense")(hidden[:, 0]))
 
 

@@ -58,11 +58,17 @@ def place_table(table: Table[np.ndarray], mesh: Mesh) -> Table[jax.Array]:
 
 
 def place_schedule(row_index: np.ndarray, row_weight: np.ndarray, mesh: Mesh) -> Schedule[jax.Array]:
-    """The schedule with its batch axis split over `data`, filled up with rows of weight 0 where it does not divide."""
+    """The schedule with its batch axis split over `data`, filled up with rows of weight 0 where it does not divide.
+
+    Args:
+        row_index: Rows of the table, [order, step, batch].
+        row_weight: 1 for a row, 0 for the filler of a partial batch, [step, batch]. On the device each step adds to 1.
+        mesh: Where the schedule goes.
+    """
     fill = padded(row_weight.shape[-1], mesh.shape["data"]) - row_weight.shape[-1]
     schedule = Schedule(
         np.pad(row_index, ((0, 0), (0, 0), (0, fill))).astype(np.int32),
-        np.pad(row_weight, ((0, 0), (0, fill))).astype(np.float32),
+        np.pad(row_weight / row_weight.sum(1, keepdims=True), ((0, 0), (0, fill))).astype(np.float32),
     )
     return place(schedule, PLACES.schedule, mesh)
 

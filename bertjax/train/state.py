@@ -63,7 +63,7 @@ class Schedule(NamedTuple, Generic[Leaf]):
 
     row_index: Int[Leaf, "order step batch"]
     row_weight: Float[Leaf, "step batch"]
-    """1 for a row, 0 for the filler of a partial batch."""
+    """1/rows for each of the step's rows, 0 for the filler of a partial batch: weighted sums are means."""
 
 
 class Batch(NamedTuple):
@@ -85,11 +85,10 @@ class StepMetrics(NamedTuple, Generic[Leaf]):
     """Global norm before clipping."""
 
 
-class LossSums(NamedTuple):
-    """Sums over rows, to be added over devices and divided by `weight` once."""
+class Losses(NamedTuple):
+    """Sums over a device's weighted rows; added over devices they are the means of the batch."""
 
     loss: Float[Array, ""]
     task_loss: Float[Array, ""]
-    weight: Float[Array, ""]
 
 

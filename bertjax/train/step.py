@@ -17,7 +17,7 @@ import optax
 from jax import lax
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from bertjax.compress.distill import distill_loss, guard_teacher
 from bertjax.compress.prune import KeepMasks, apply_masks, update_masks
@@ -28,7 +28,7 @@ from bertjax.model.bert import Inputs, LogitsFn, logits_fn
 from bertjax.model.dropout import DropoutKey, dropout_key
 from bertjax.params import Params
 from bertjax.train.optim import optimizer
-from bertjax.train.state import Batch, Hparams, LossSums, Schedule, StepMetrics, Table, TrainState
+from bertjax.train.state import Batch, Hparams, Losses, Schedule, StepMetrics, Table, TrainState
 
 MAX_CHUNK = 8
 """Steps per call at most: the size of the metric buffers, and of a run of batches of one length."""
@@ -61,16 +61,16 @@ def effective_params(params: Params, masks: KeepMasks, quantize: QuantizeConfig)
 def trial_loss(
     params: Params, masks: KeepMasks, hparams: Hparams, batch: Batch, key: DropoutKey | None,
     *, spec: ProgramSpec, quantize: QuantizeConfig,
-) -> tuple[Float[Array, ""], LossSums]:
-    """The loss of one trial, summed over its rows: params → masks → quantized products → task and distillation loss."""
+) -> tuple[Float[Array, ""], Losses]:
+    """One trial's loss, summed over weighted rows: params → masks → quantized products → task and distillation loss."""
     params = effective_params(params, masks, quantize)
     logits = spec.logits_fn(quantize)(params, batch.inputs, key)
     task = task_loss(logits, batch.labels, spec.regression)
     teacher_logits = guard_teacher(batch.teacher_logits, hparams.distill_weight)
     distill = distill_loss(logits, teacher_logits, hparams.temperature, spec.regression)
     loss = (1 - hparams.distill_weight) * task + hparams.distill_weight * distill
-    sums = LossSums(jnp.sum(loss * batch.weight), jnp.sum(task * batch.weight), jnp.sum(batch.weight))
-    return sums.loss, sums
+    losses = Losses(jnp.sum(loss * batch.weight), jnp.sum(task * batch.weight))
+    return losses.loss, losses
 
 
 def task_loss(logits: Float[Array, "batch labels"], labels: Array, regression: bool) -> Float[Array, " batch"]:
@@ -107,7 +107,7 @@ def train_step(
 
     def gradients(
         params: Params, masks: KeepMasks, hparams: Hparams, quantize: QuantizeConfig
-    ) -> tuple[Params, LossSums]:
+    ) -> tuple[Params, Losses]:
         batch = read_batch(table, schedule, hparams, step, length)
         key = dropout_key(hparams.seed, step, position)
         loss = partial(trial_loss, spec=spec, quantize=quantize)
@@ -120,8 +120,8 @@ def train_step(
     # On one device a sum is a copy of all gradients, unless the compiler sees it: XLA's CPU does not.
     added = lax.psum(local, "data") if lax.axis_size("data") > 1 else local
     updated = [
-        jax.vmap(partial(update_trial, step=step))(group.params, group.opt_state, h, *sums)
-        for group, h, sums in zip(groups, hparams, added, strict=True)
+        jax.vmap(partial(update_trial, step=step))(group.params, group.opt_state, h, *summed)
+        for group, h, summed in zip(groups, hparams, added, strict=True)
     ]
     states = tuple(
         group._replace(params=params, opt_state=opt_state, step=step + 1)
@@ -131,11 +131,10 @@ def train_step(
 
 
 def update_trial(
-    params: Params, opt_state: Any, hparams: Hparams, grads: Params, sums: LossSums, *, step: Int[Array, ""]
+    params: Params, opt_state: Any, hparams: Hparams, grads: Params, losses: Losses, *, step: Int[Array, ""]
 ) -> tuple[Params, Any, StepMetrics]:
-    """One AdamW update of one trial from gradients summed over all rows of the batch."""
-    grads = jax.tree.map(lambda g: g / sums.weight, grads)
-    metrics = StepMetrics(sums.loss / sums.weight, sums.task_loss / sums.weight, optax.tree.norm(grads))
+    """One AdamW update of one trial from the gradients of the batch's mean loss."""
+    metrics = StepMetrics(losses.loss, losses.task_loss, optax.tree.norm(grads))
     updates, opt_state = optimizer(hparams, step).update(grads, opt_state, params)
     return cast(Params, optax.apply_updates(params, updates)), opt_state, metrics
 
@@ -143,16 +142,17 @@ def update_trial(
 def refresh_masks(group: TrainState, hparams: Hparams, mask_every: int) -> TrainState:
     """New masks every `mask_every` steps until the last trial of the group has frozen its own."""
     step = group.step
+    frozen = (hparams.final_sparsity == 0) | (step > hparams.end_step)
 
     def refreshed(masks: KeepMasks) -> KeepMasks:
-        def one(params: Params, masks: KeepMasks, h: Hparams) -> KeepMasks:
+        def one(trial: tuple[Params, KeepMasks, Hparams, Bool[Array, ""]]) -> KeepMasks:
+            params, masks, h, frozen = trial
             units = sparsity_units(step, h.initial_sparsity, h.final_sparsity, h.begin_step, h.end_step, h.exponent)
-            return update_masks(params, masks, units, step > h.end_step)
+            return update_masks(params, masks, units, frozen)
 
-        return jax.vmap(one)(group.params, masks, hparams)
+        return lax.map(one, (group.params, masks, hparams, frozen))  # one by one: a frozen trial then costs nothing
 
-    pruning = (hparams.final_sparsity > 0) & (step <= hparams.end_step)
-    due = (step % mask_every == 0) & jnp.any(pruning)
+    due = (step % mask_every == 0) & ~jnp.all(frozen)
     return group._replace(masks=lax.cond(due, refreshed, lambda masks: masks, group.masks))
 
 

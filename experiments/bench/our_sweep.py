@@ -34,7 +34,7 @@ from bertjax.train import step
 from bertjax.train.loop import Fit, fit, predict_rows
 from bertjax.train.mesh import make_mesh
 from bertjax.train.program import CompiledChunks, place_group, place_schedule, place_table
-from bertjax.train.state import Hparams, LossSums, StepMetrics
+from bertjax.train.state import Hparams, Losses, StepMetrics
 from bertjax.train.trial import split_groups, student_trials, students
 from experiments.bench.step_profile import profiled
 
@@ -158,19 +158,18 @@ def one_step_per_length(schedule: Schedule) -> Schedule:
     return replace(schedule, bucket=bucket, steps_per_epoch=len(bucket))
 
 
-def descend(params: Params, opt_state: Any, hparams: Hparams, grads: Params, sums: LossSums, *, step: Any) -> Any:
+def descend(params: Params, opt_state: Any, hparams: Hparams, grads: Params, losses: Losses, *, step: Any) -> Any:
     """Stands for `update_trial`: plain gradient descent, so that no gradient is optimized away."""
     params = jax.tree.map(lambda p, g: p - 1e-6 * g, params, grads)
-    loss = sums.loss / sums.weight
-    return params, opt_state, StepMetrics(loss, loss, loss)
+    return params, opt_state, StepMetrics(losses.loss, losses.task_loss, losses.loss)
 
 
 def forward_only(loss: Callable[..., Any], has_aux: bool) -> Callable[..., Any]:
     """Stands for `jax.grad`: the parameters themselves, scaled, as gradients."""
 
     def gradients(params: Params, *rest: Any) -> Any:
-        value, sums = loss(params, *rest)
-        return jax.tree.map(lambda p: p * value, params), sums
+        value, losses = loss(params, *rest)
+        return jax.tree.map(lambda p: p * value, params), losses
 
     return gradients
 

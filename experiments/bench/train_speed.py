@@ -24,6 +24,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from bertjax.heap import TUNABLES
+
 METHODS = ("none", "Q", "K", "P", "QK", "QP", "KP", "QKP")
 GOALS = {"peer, grouped": 2.0, "peer, ungrouped": 5.0, "K": 1.05}
 ABLATIONS = ("backward", "optimizer", "dropout", "attention dropout", "exact gelu", "embedding gradients",
@@ -40,9 +42,10 @@ Round = dict[str, dict[str, Any]]
 class Side:
     """A process that measures once for every line it is sent."""
 
-    def __init__(self, script: str, *arguments: object) -> None:
+    def __init__(self, script: str, *arguments: object, env: dict[str, str] | None = None) -> None:
         command = [sys.executable, str(Path(__file__).with_name(script)), *map(str, arguments)]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env={**os.environ, **(env or {})})
 
     def measure(self, **what: Any) -> dict[str, Any]:
         """One measurement, with the machine's load just before it."""
@@ -121,8 +124,9 @@ def profile(args: argparse.Namespace) -> Iterator[Round]:
 
 
 def our_side(args: argparse.Namespace, *more: object) -> Side:
-    """bertjax's server."""
-    return Side("our_sweep.py", *model_arguments(args), "--data-dir", args.data_dir, *more)
+    """bertjax's server, with the heap that `bertjax sweep` gives itself."""
+    tuned = {"GLIBC_TUNABLES": TUNABLES}
+    return Side("our_sweep.py", *model_arguments(args), "--data-dir", args.data_dir, *more, env=tuned)
 
 
 def model_arguments(args: argparse.Namespace) -> list[object]:

@@ -16,7 +16,7 @@ from bertjax.model.bert import Inputs
 from bertjax.model.dropout import dropout_key
 from bertjax.model.layout import param_shapes
 from bertjax.params import Params, nest
-from bertjax.train.state import Batch, Hparams, LossSums
+from bertjax.train.state import Batch, Hparams, Losses
 from bertjax.train.step import ProgramSpec, trial_loss
 
 ROWS, CLASSES = 6, 4
@@ -92,7 +92,7 @@ class Program:
 
     def run(
         self, weight: float, teacher: np.ndarray, temperature: float = 2.0, labels: int = 0
-    ) -> tuple[tuple[jax.Array, LossSums], Params]:
+    ) -> tuple[tuple[jax.Array, Losses], Params]:
         """With dropout on and the last row a filler."""
         hparams = Hparams(**dict.fromkeys(Hparams._fields))._replace(
             distill_weight=jnp.float32(weight), temperature=jnp.float32(temperature))

@@ -84,7 +84,7 @@ def torch_outputs(case: Case) -> dict[str, np.ndarray]:
             "intermediate": layer.intermediate(hidden),
             "output": layer.output(inner, hidden),
             "layer": layer(hidden, added),
-            "encoder": bert.encoder(hidden, added).last_hidden_state,
+            "encoder": bert.encoder(hidden, added).last_hidden_state[:, :1],  # all that is read
             "pooler": bert.pooler(hidden),
             "logits": model(input_ids=inputs["input_ids"], token_type_ids=inputs["token_type_ids"],
                             attention_mask=mask.long()).logits,
