@@ -9,7 +9,7 @@ Cost: at most 6 minutes on 2 CPU cores.
 Expected: eight rows; the float student at least 20 points above the majority class (10 %) and under 100 %.
 """
 
-from bertjax.config import METHODS, DataConfig, StudyConfig, TrainConfig
+from bertjax.config import METHODS, DataConfig, StudyConfig, TeacherConfig, TrainConfig
 
 study = StudyConfig(
     name="demo",
@@ -18,10 +18,11 @@ study = StudyConfig(
     tasks=("gloss-class",),
     methods=METHODS,
     sparsities=(0.6,),
-    learning_rates=(1e-4,),
+    learning_rates=(3e-4,),
     seeds=(0,),
-    # Few buckets: at this size compiling another length costs more than its padding.
-    data=DataConfig(max_train_examples=2000, max_buckets=4),
+    teacher=TeacherConfig(epochs=2),
+    # Two buckets: at this size compiling another length costs more than its padding.
+    data=DataConfig(max_train_examples=2000, max_buckets=2),
     # The checkpoint's pooler was never trained (its weights have a standard deviation of 0.009).
     train=TrainConfig(epochs=3, reinit_pooler=True),
 )

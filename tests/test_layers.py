@@ -9,7 +9,7 @@ import pytest
 
 import bertjax
 
-STAGES = ("config", "params", "data", "model", "compress", "metrics", "train", "artifact", "sweep", "report",
+STAGES = ("heap", "config", "params", "data", "model", "compress", "metrics", "train", "artifact", "sweep", "report",
           "cli_args", "cli")
 ROOT = Path(bertjax.__file__).parent
 MODULES = sorted(path.relative_to(ROOT) for path in ROOT.rglob("*.py") if "_experiments" not in path.parts)

@@ -32,7 +32,7 @@ def test_arguments_are_those_of_a_real_program_also_where_groups_and_batches_are
     trials = [toy.trial(methods) for methods in ("none", "K", "P", "Q", "QK")]
     groups = [place_group(group, toy.initial, [0], 5, mesh) for group in split_groups(trials).values()]
     table = toy.rows.table(LABELS, toy.teacher_logits)
-    schedule = place_schedule(np.zeros((1, 5, 7), np.int32), np.zeros((5, 7), np.float32), mesh)
+    schedule = place_schedule(np.zeros((1, 5, 7), np.int32), np.ones((5, 7), np.float32), mesh)
     real = (tuple(g for g, _ in groups), tuple(h for _, h in groups), place_table(table, mesh), schedule, np.int32(1))
 
     data = DataShape(*table.input_ids.shape, batch_size=7, steps=5)
