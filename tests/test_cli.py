@@ -101,14 +101,13 @@ def test_sweep_flags_reach_the_study() -> None:
 
 
 def test_own_data_and_sizes_reach_the_study() -> None:
-    command = cli.parse(["plan", "demo", *shlex.split(
+    command = cli.parse(["plan", "subsets", *shlex.split(
         "--sizes tiny mini --train-file a/t.csv --dev-file d.csv --text-columns q1 q2 --label-column y "
         "--regression")])
     assert isinstance(command, Plan)
     study = cli.study_of(command)
     assert (study.model, study.sizes, study.tasks, study.methods) == (None, ("tiny", "mini"), ("own-t",), METHODS)
-    assert study.data == DataConfig(None, "a/t.csv", "d.csv", ("q1", "q2"), "y", True, max_train_examples=2000,
-                                    max_buckets=4)
+    assert study.data == DataConfig(None, "a/t.csv", "d.csv", ("q1", "q2"), "y", True)
 
 
 def test_train_is_a_study_of_one_trial() -> None:

@@ -4,7 +4,6 @@ Score, mask and application are separate pure functions. The threshold is per ma
 pattern of |w|, which orders like the magnitude, with integer counts; equal magnitudes go from the lowest index on.
 """
 
-import math
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -53,18 +52,18 @@ def all_kept(params: Params) -> KeepMasks:
 def update_masks(params: Params, masks: KeepMasks, units: Int[Array, ""], frozen: Bool[Array, ""]) -> KeepMasks:
     """Masks of the present magnitudes at a sparsity of `units`/10,000; the old ones where `frozen`.
 
-    Matrices of one shape are stacked: a BERT then has three searches to compile, not six per layer.
+    Matrices of one size are stacked: a BERT then has two searches to compile, not six per layer.
     """
-    weights, by_shape = paths(params), {}
-    for path in masks:
-        by_shape.setdefault(masks[path].shape, []).append(path)
+    weights, by_size = paths(params), {}
+    for path, mask in masks.items():
+        by_size.setdefault(mask.size, []).append(path)
 
     def updated() -> KeepMasks:
         made = {}
-        for shape, members in by_shape.items():
-            dropped = dropped_count(math.prod(shape), units)
-            stacked = jax.vmap(keep_mask, in_axes=(0, None))(jnp.stack([weights[path] for path in members]), dropped)
-            made |= dict(zip(members, stacked, strict=True))
+        for size, members in by_size.items():
+            flat = jnp.stack([weights[path].reshape(-1) for path in members])
+            kept = jax.vmap(keep_mask, in_axes=(0, None))(flat, dropped_count(size, units))
+            made |= {path: mask.reshape(masks[path].shape) for path, mask in zip(members, kept, strict=True)}
         return {path: made[path] for path in masks}
 
     return jax.lax.cond(frozen, lambda: masks, updated)
