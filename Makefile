@@ -22,7 +22,7 @@ demo: $(INSTALLED) $(VENV)/.installed-minilm  ## train the eight subsets on bund
 	@$(BIN)/bertjax sweep demo --run-dir $(RUN_DIR)
 
 test: $(INSTALLED)  ## run the default tests
-	@$(PYTEST) $(TEST_FLAGS)
+	@$(PYTEST) -n auto --dist loadfile $(TEST_FLAGS)
 
 test-slow: $(INSTALLED)  ## run the tests that take longer
 	@$(PYTEST) -m "slow and not parity and not tpu" $(TEST_FLAGS)
