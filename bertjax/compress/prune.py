@@ -78,7 +78,7 @@ def apply_masks(params: Params, masks: KeepMasks) -> Params:
 def masked(weight: Float[Array, "*shape"], keep: Bool[Array, "*shape"]) -> Float[Array, "*shape"]:
     """`weight` where `keep`, else 0.0, whatever the weight: as `jnp.where`, by an AND of bits.
 
-    XLA's CPU does not vectorize a select by stored booleans: 0.3 ms instead of 2.3 ms for 2.4 million weights.
+    XLA's CPU does not vectorize a select by stored booleans, which makes it several times slower.
     """
     integer = jnp.dtype(f"int{8 * weight.dtype.itemsize}")
     bits = jax.lax.bitcast_convert_type(weight, integer) & -keep.astype(integer)
