@@ -1,7 +1,8 @@
 """The C library's heap, set up for programs that ask for gigabytes at every call, as XLA's on a CPU do.
 
-By default glibc returns such memory to the system at once, and each call pays for new pages, 4 KiB at a time. The settings below keep the memory and ask for huge pages. They are read only when
-a process starts, and other C libraries ignore them.
+By default glibc returns such memory to the system at once, and each call pays for new pages, 4 KiB at a time. The
+settings below keep the memory and ask for huge pages. They are read only when a process starts, and other C libraries
+ignore them.
 """
 
 from __future__ import annotations
