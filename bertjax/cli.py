@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import tyro
 
@@ -70,6 +70,18 @@ def parse(argv: Sequence[str]) -> Command:
     return tyro.cli(commands, prog="bertjax", description=ABOUT, args=argv or ["--help"], config=config)
 
 
+class StderrHandler(logging.StreamHandler):
+    """Writes to what standard error is at the time of a line: a live view replaces it, so that lines stand above it."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> TextIO:  # pyrefly: ignore[bad-override]
+        """Standard error now."""
+        return sys.stderr
+
+
 def prepare_process() -> None:
     """Settings that must stand before JAX and transformers are imported; what the user has set stays."""
     cache = Path(os.environ.get("BERTJAX_CACHE", "~/.cache/bertjax")).expanduser()
@@ -84,7 +96,7 @@ def prepare_process() -> None:
     logger.setLevel(logging.INFO)
     logger.propagate = False
     if not logger.handlers:
-        handler = logging.StreamHandler()
+        handler = StderrHandler()
         handler.setFormatter(logging.Formatter("%(message)s"))
         logger.addHandler(handler)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import logging
 import os
 import re
 import shlex
@@ -21,6 +22,7 @@ import bertjax
 from bertjax import cli, cli_args
 from bertjax.cli_args import COMMANDS, Plan, Predict, Sweep, Train
 from bertjax.config import METHODS, DataConfig, PruneConfig, QuantizeConfig, StudyConfig, TeacherConfig, TrainConfig
+from bertjax.sweep.view import View
 
 SWEEP = ["sweep", "demo", "--run-dir", "unused"]
 
@@ -264,6 +266,20 @@ def test_what_the_user_has_set_stays(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     cli.prepare_process()
     assert os.environ["JAX_COMPILATION_CACHE_DIR"] == str(tmp_path / "xla")
     assert os.environ["TRANSFORMERS_VERBOSITY"] == "info"
+
+
+def test_lines_go_to_standard_error_as_it_is_at_their_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    cli.prepare_process()
+    first, second = io.StringIO(), io.StringIO()
+    monkeypatch.setattr(sys, "stderr", first)
+    logging.getLogger("bertjax.test").info("one")
+    first.close()
+    monkeypatch.setattr(sys, "stderr", second)
+    logging.getLogger("bertjax.test").info("two")
+    assert second.getvalue() == "two\n"
+    with View(live=False) as view:
+        view.note("three")
+    assert second.getvalue() == "two\nthree\n"
 
 
 def test_public_names_are_lazy_and_complete() -> None:

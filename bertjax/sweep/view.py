@@ -39,14 +39,12 @@ class View:
 
     def __enter__(self) -> View:
         self.progress.start()
-        self._follow_stderr()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.progress.stop()
-        self._follow_stderr()
 
     def planned(self, programs: int, trials: int, work: float) -> None:
         """Tells what is to be done; `work` in any unit, the same as `started`'s."""
@@ -93,9 +91,3 @@ class View:
     def _say(self, text: str) -> None:
         if not self.live:
             log.info("%s", text)
-
-    def _follow_stderr(self) -> None:
-        """Log lines go through the live view, which redirects standard error, so that they do not break it."""
-        for handler in logging.getLogger("bertjax").handlers:
-            if isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler):
-                handler.setStream(sys.stderr)
