@@ -1,8 +1,8 @@
-"""Our side of `train_speed.py`: a sweep's own program on SST-2, timed on the first rows of the task.
+"""Our side of `train_speed.py`: a sweep's own program on SST-2, timed for one pass over its first rows.
 
 A server: for every line of JSON on standard input, `{"methods": [...], "seeds": [...], "ablate": null}`, it trains
 these trials for one pass over the rows and writes one line of JSON. A program compiles and warms up at its first use
-and is kept. Model, vocabulary, batch lengths and table are those of the whole task, whatever the rows.
+and is kept. Model, vocabulary, batch lengths and table are those of a sweep of the task.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ import numpy as np
 
 from bertjax.config import FLOAT, BertConfig, DataConfig, StudyConfig, TrainConfig, TrialConfig
 from bertjax.data.batches import Schedule, padding_fraction, train_schedule
+from bertjax.model import bert
 from bertjax.params import EMBEDDINGS, Params, select
 from bertjax.sweep.execute import Starts, program_spec
 from bertjax.sweep.inputs import EVAL_BATCH_SIZE, TaskInputs, task_inputs
@@ -127,7 +128,7 @@ class Side:
         whole = self.schedule(seeds)
         placed = [place_group(group, self.starts.used, seeds, len(whole.bucket), self.mesh)
                   for group in split_groups(trials).values()]
-        states, numbers = zip(*placed, strict=True)
+        states, numbers = jax.block_until_ready(tuple(zip(*placed, strict=True)))
         return fit(
             self.programs[key], states, numbers,
             place_table(self.inputs.rows.table(self.inputs.config.num_labels, teacher_logits), self.mesh),
@@ -180,14 +181,14 @@ def without_embedding_gradients(*args: Any, **kwargs: Any) -> Params:
     return jax.tree.map(lambda p, table: jax.lax.stop_gradient(p) if table else p, params, select(params, EMBEDDINGS))
 
 
-_EFFECTIVE_PARAMS, _GELU = step.effective_params, jax.nn.gelu
+_EFFECTIVE_PARAMS = step.effective_params
 
 PATCHES: dict[str | None, Callable[[], AbstractContextManager[Any]]] = {
     "optimizer": lambda: patch.object(step, "update_trial", descend),
     "backward": lambda: patch.object(jax, "grad", forward_only),
     "embedding gradients": lambda: patch.object(step, "effective_params", without_embedding_gradients),
     "mask application": lambda: patch.object(step, "apply_masks", lambda params, masks: params),
-    "exact gelu": lambda: patch("flax.linen.gelu", lambda x, approximate: _GELU(x, approximate=True)),
+    "exact gelu": lambda: patch.object(bert, "gelu", partial(jax.nn.gelu, approximate=True)),
 }
 """What is left out of the step by putting something cheaper in its place."""
 

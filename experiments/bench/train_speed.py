@@ -5,7 +5,8 @@ Command: `python experiments/bench/train_speed.py --model FOLDER --data-dir GLUE
   `--study`: 4 trials with K (at most 1.05 times the time), Q and P against 4 plain ones, on the same batches.
   `--ablate`: the sweep with one part of its step left out, to see where the time goes (two batch lengths).
   `--profile`: the same by the device's own trace: the share of each part of the step.
-Each side is a process of its own that waits while the other measures; all train on the same rows, once per round.
+Each side is a process of its own that waits while the other measures; all train once per round on the same rows, the
+first `--rows` of the task: ours is the sweep of a task that has no more.
 Compilation, evaluation and loading are not timed; compilation and the teacher's outputs are reported apart.
 Writes the rounds and their ratios as JSON.
 """
@@ -16,11 +17,14 @@ import argparse
 import json
 import os
 import platform
+import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +72,7 @@ def say(text: str) -> None:
 def compare_with_peer(args: argparse.Namespace) -> Iterator[Round]:
     """The sweep, the grouped peer and the ungrouped one, in turns."""
     ours = our_side(args)
-    tsv = args.data_dir / "SST-2" / "train.tsv"
+    tsv = args.task / "SST-2" / "train.tsv"
     peer = ["--serve", *model_arguments(args), "--tsv", tsv, "--threads", args.threads]
     grouped, ungrouped = Side("peer_torch.py", *peer, "--group"), Side("peer_torch.py", *peer)
     for number in range(args.rounds):
@@ -126,7 +130,20 @@ def profile(args: argparse.Namespace) -> Iterator[Round]:
 def our_side(args: argparse.Namespace, *more: object) -> Side:
     """bertjax's server, with the heap that `bertjax sweep` gives itself."""
     tuned = {"GLIBC_TUNABLES": TUNABLES}
-    return Side("our_sweep.py", *model_arguments(args), "--data-dir", args.data_dir, *more, env=tuned)
+    return Side("our_sweep.py", *model_arguments(args), "--data-dir", args.task, *more, env=tuned)
+
+
+def shortened(data_dir: Path, rows: int, folder: Path) -> Path:
+    """A GLUE folder whose SST-2 has only the first `rows` rows to train on."""
+    task = folder / "SST-2"
+    task.mkdir()
+    with (data_dir / "SST-2" / "train.tsv").open(encoding="utf-8", newline="") as whole:
+        lines = list(islice(whole, rows + 1))  # with the header
+    if len(lines) <= rows:
+        raise SystemExit(f"--rows must be at most {len(lines) - 1}, the rows of {whole.name}; got {rows}")
+    (task / "train.tsv").write_text("".join(lines), encoding="utf-8", newline="")
+    shutil.copy(data_dir / "SST-2" / "dev.tsv", task)
+    return folder
 
 
 def model_arguments(args: argparse.Namespace) -> list[object]:
@@ -191,11 +208,13 @@ def main() -> None:
     out = args.out or Path(__file__).parents[1] / "results" / f"{name}.json"
     rounds: list[Round] = []
     made: dict[str, dict[str, float]] = {}
-    for one in measure(args):
-        rounds.append(one)
-        made = ratios(rounds, base, field)
-        write(out, {"machine": machine(args.threads), "layers": args.layers, "rows": args.rows, "ratios": made,
-                    "rounds": rounds})
+    with tempfile.TemporaryDirectory() as folder:
+        args.task = shortened(args.data_dir, args.rows, Path(folder))
+        for one in measure(args):
+            rounds.append(one)
+            made = ratios(rounds, base, field)
+            write(out, {"machine": machine(args.threads), "layers": args.layers, "rows": args.rows, "ratios": made,
+                        "rounds": rounds})
     for other, summary in made.items():
         goal = f" (goal {GOALS[other]})" if other in GOALS else ""
         what = f"{other}, seconds over those of {base}" if field == "seconds" else f"{base} over {other}"
