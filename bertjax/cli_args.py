@@ -81,7 +81,7 @@ class DataOptions:
     max_train_examples: Whole = None
     """Use only this many training rows."""
     max_buckets: Whole = None
-    """Most sequence lengths that are compiled (1 to 8)."""
+    """Most sequence lengths that are compiled (1 to 16)."""
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
@@ -13,10 +14,16 @@ DotGeneral = Callable[..., Array]
 """A function with the signature of `jax.lax.dot_general`."""
 
 
-def dense(features: int, config: BertConfig, dot_general: DotGeneral | None, dtype: jnp.dtype, name: str) -> nn.Dense:
-    """A linear layer with float32 parameters, BERT's initialization and the injected product (None: a float one)."""
-    return nn.Dense(features, dtype=dtype, dot_general=dot_general, name=name,
-                    kernel_init=nn.initializers.normal(config.initializer_range))
+def dense(
+    features: int, config: BertConfig, dot_general: DotGeneral | None, dtype: jnp.dtype, name: str
+) -> Callable[[Array], Array]:
+    """A linear layer with float32 parameters, BERT's initialization and the injected product (None: a float one).
+
+    Its product sees all axes but the last as one: for two, XLA's CPU transposes what the weights' gradient contracts.
+    """
+    layer = nn.Dense(features, dtype=dtype, dot_general=dot_general, name=name,
+                     kernel_init=nn.initializers.normal(config.initializer_range))
+    return lambda x: layer(x.reshape(-1, x.shape[-1])).reshape(*x.shape[:-1], features)
 
 
 def layer_norm(config: BertConfig, dtype: jnp.dtype, name: str) -> nn.LayerNorm:
@@ -32,6 +39,26 @@ class Part(nn.Module):
     """The product of its linear layers; None is `jax.lax.dot_general`."""
     dtype: jnp.dtype = jnp.float32
     """Compute type of activations."""
+
+
+@jax.custom_vjp
+def query_key_products(
+    query: Float[Array, "batch q heads size"], key: Float[Array, "batch k heads size"]
+) -> Float[Array, "batch heads q k"]:
+    """QKᵀ of every head.
+
+    Its own gradient is JAX's, but for the order of the operands in that of the keys: as JAX writes it, XLA's CPU
+    multiplies the heads one by one.
+    """
+    return jnp.einsum("bqhd,bkhd->bhqk", query, key)
+
+
+def _query_key_backward(saved: tuple[Array, Array], grads: Array) -> tuple[Array, Array]:
+    query, key = saved
+    return jnp.einsum("bhqk,bkhd->bqhd", grads, key), jnp.einsum("bhqk,bqhd->bkhd", grads, query)
+
+
+query_key_products.defvjp(lambda query, key: (query_key_products(query, key), (query, key)), _query_key_backward)
 
 
 class SelfAttention(Part):
@@ -55,7 +82,7 @@ class SelfAttention(Part):
 
         query = projected(hidden[:, :needed], "query")
         key_, value = projected(hidden, "key"), projected(hidden, "value")
-        scores = jnp.einsum("bqhd,bkhd->bhqk", query / jnp.sqrt(size).astype(self.dtype), key_)
+        scores = query_key_products(query / jnp.sqrt(size).astype(self.dtype), key_)
         scores = jnp.where(attention_mask[:, None, None, :], scores.astype(jnp.float32), jnp.finfo(jnp.float32).min)
         probs = nn.softmax(scores, axis=-1).astype(self.dtype)
         probs = dropout(probs, c.attention_probs_dropout_prob, key, site)

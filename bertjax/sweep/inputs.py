@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from bertjax.config import BertConfig, TrialConfig, require
 from bertjax.data.batches import choose_edges, padding_fraction
 from bertjax.data.sources import TaskData, load_task
@@ -18,13 +20,16 @@ from bertjax.sweep.experiments import model_source
 from bertjax.train.table import TaskRows, task_rows
 
 MAX_PADDING = 0.15
-"""Share of padding among the computed tokens above which more batch lengths are compiled, if the data config allows."""
+"""Share of padding among the computed tokens above which more batch lengths are compiled, whatever they cost."""
 
 EVAL_EDGES = 4
 EVAL_BATCH_SIZE = 64
 
-COMPILE_FLOPS_PER_LAYER = 1e11
-"""What compiling one encoder layer costs, in FLOPs of training forgone: 1 s per layer at 100 GFLOP/s (2 CPU cores)."""
+COMPILE_FLOPS_PER_LAYER = {"cpu": 4e11}
+"""What compiling one encoder layer costs, in FLOPs of training forgone: 4 s at 100 GFLOP/s (2 CPU cores)."""
+
+ACCELERATOR_COMPILE_FLOPS_PER_LAYER = 1e14
+"""The same elsewhere: 1 s at 100 TFLOP/s."""
 
 
 @dataclass(frozen=True)
@@ -95,9 +100,11 @@ def task_inputs(trial: TrialConfig, num_trials: int) -> TaskInputs:
 def _train_edges(trial: TrialConfig, config: BertConfig, lengths: Any, num_trials: int) -> tuple[int, ...]:
     """As many batch lengths as pay for their compilation, or as `MAX_PADDING` asks for."""
     flops_per_token = 6 * encoder_linear_count(config) * num_trials * trial.train.epochs
-    compile_tokens = COMPILE_FLOPS_PER_LAYER * config.num_hidden_layers / flops_per_token
-    batch_size = trial.train.batch_size
-    edges = choose_edges(lengths, trial.data.max_buckets, batch_size, compile_tokens)
-    if padding_fraction(lengths, edges, batch_size) > MAX_PADDING:
-        edges = choose_edges(lengths, trial.data.max_buckets, batch_size)
+    compile_flops = COMPILE_FLOPS_PER_LAYER.get(jax.default_backend(), ACCELERATOR_COMPILE_FLOPS_PER_LAYER)
+    most, batch_size = trial.data.max_buckets, trial.train.batch_size
+    edges = choose_edges(lengths, most, batch_size, compile_flops * config.num_hidden_layers / flops_per_token)
+    for count in range(len(edges) + 1, most + 1):
+        if padding_fraction(lengths, edges, batch_size) <= MAX_PADDING:
+            break
+        edges = choose_edges(lengths, count, batch_size)
     return edges

@@ -156,12 +156,10 @@ def refresh_masks(group: TrainState, hparams: Hparams, mask_every: int) -> Train
     return group._replace(masks=lax.cond(due, refreshed, lambda masks: masks, group.masks))
 
 
-COMPILER_OPTIONS: dict[str, dict[str, Any]] = {
-    "cpu": {"xla_cpu_use_onednn": True, "xla_cpu_experimental_onednn_fusion_type": "LIBRARY_FUSION_TYPE_DOT"},
+COMPILER_OPTIONS = {
     "tpu": {"xla_jf_crs_combiner_threshold_in_bytes": 2**40, "xla_jf_crs_combiner_threshold_count": 2**20},
 }
-"""By platform. On a CPU, oneDNN computes the float products: a step of the eight subsets is some percent faster than
-with XLA's own. The TPU compiler would cut the gradients' all-reduce at 128 MB and 256 arrays: into 12 for BERT-base."""
+"""By platform. The TPU compiler would cut the gradients' all-reduce at 128 MB and 256 arrays: into 12 for BERT-base."""
 
 
 class ChunkPlaces(NamedTuple):

@@ -26,7 +26,7 @@ import jax
 import numpy as np
 
 from bertjax.config import FLOAT, BertConfig, DataConfig, StudyConfig, TrainConfig, TrialConfig
-from bertjax.data.batches import Schedule, padding_fraction, train_schedule
+from bertjax.data.batches import Schedule, choose_edges, padding_fraction, train_schedule
 from bertjax.model import bert
 from bertjax.params import EMBEDDINGS, Params, select
 from bertjax.sweep.execute import Starts, program_spec
@@ -46,10 +46,11 @@ class Side:
     """The task, the teacher's outputs and the compiled programs."""
 
     def __init__(self, args: argparse.Namespace) -> None:
-        self.rows, self.layers, self.mesh = args.rows, args.layers, make_mesh((1, 1))
+        self.rows, self.layers, self.buckets = args.rows, args.layers, args.buckets
+        self.mesh = make_mesh((1, 1))
         self.study = StudyConfig(
             name="speed", model=str(args.model), layers=() if args.layers is None else (args.layers,), tasks=("sst2",),
-            learning_rates=(5e-5,), data=DataConfig(data_dir=str(args.data_dir), max_buckets=args.buckets),
+            learning_rates=(5e-5,), data=DataConfig(data_dir=str(args.data_dir)),
             train=TrainConfig(reinit_pooler=True),
         )
         self.starts = Starts(self.inputs, {})
@@ -57,9 +58,11 @@ class Side:
 
     @cached_property
     def inputs(self) -> TaskInputs:
-        """The whole task, with the batch lengths that a sweep of the eight subsets takes."""
+        """The task, with the batch lengths that a sweep takes which is long enough to pay for their compilation."""
         trials = self.trials(self.study.methods, (0,))
-        return task_inputs(trials[0], len(trials))
+        inputs = task_inputs(trials[0], len(trials))
+        lengths = inputs.rows.lengths[: len(inputs.rows.train)]
+        return replace(inputs, edges=choose_edges(lengths, self.buckets, self.study.train.batch_size))
 
     def trials(self, methods: Sequence[str], seeds: Sequence[int]) -> list[TrialConfig]:
         """Trials as a study makes them."""
@@ -212,7 +215,7 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path, required=True, help="folder with SST-2/train.tsv in GLUE's layout")
     parser.add_argument("--rows", type=int, required=True, help="rows to train on, from the start of the task")
     parser.add_argument("--layers", type=int, default=None, help="keep the first layers only; the teacher keeps all")
-    parser.add_argument("--buckets", type=int, default=8, help="most batch lengths")
+    parser.add_argument("--buckets", type=int, default=16, help="most batch lengths")
     side = Side(parser.parse_args())
     for line in sys.stdin:
         made = side.run(**json.loads(line))

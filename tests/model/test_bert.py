@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,8 @@ import numpy as np
 import pytest
 
 from bertjax.config import BertConfig
-from bertjax.model.bert import Inputs, init_params, logits_fn
+from bertjax.model.attention import query_key_products
+from bertjax.model.bert import Inputs, gelu, init_params, logits_fn
 from bertjax.model.dropout import DropoutKey, dropout_key
 from bertjax.model.layout import param_shapes
 from bertjax.params import Params, nest, paths
@@ -155,3 +157,20 @@ def test_the_start_is_float32_of_the_stated_shapes_and_a_function_of_the_seed() 
     np.testing.assert_allclose(drawn.std(), config.initializer_range, rtol=0.1)
     inputs = batch()._replace(token_type_ids=jnp.zeros((ROWS, TOKENS), jnp.int32))
     assert jax.eval_shape(logits_fn(config), nest(made), inputs, None).shape == (ROWS, 1)
+
+
+def test_query_key_products_have_the_gradients_of_the_einsum() -> None:
+    draw = np.random.default_rng(0)
+    query, key = (jnp.asarray(draw.normal(size=(3, n, 2, 4)), jnp.float32) for n in (1, 5))
+    weight = jnp.asarray(draw.normal(size=(3, 2, 1, 5)), jnp.float32)
+    ours = jax.grad(lambda *qk: jnp.sum(weight * query_key_products(*qk)), argnums=(0, 1))(query, key)
+    plain = jax.grad(lambda q, k: jnp.sum(weight * jnp.einsum("bqhd,bkhd->bhqk", q, k)), argnums=(0, 1))(query, key)
+    for one, other in zip(ours, plain, strict=True):
+        np.testing.assert_allclose(one, other, **CLOSE)
+
+
+def test_gelu_is_exact_with_its_gradient_also_in_the_tails() -> None:
+    x = jnp.linspace(-8, 8, 1001)
+    exact = partial(jax.nn.gelu, approximate=False)
+    np.testing.assert_allclose(gelu(x), exact(x), **CLOSE)
+    np.testing.assert_allclose(jax.vmap(jax.grad(gelu))(x), jax.vmap(jax.grad(exact))(x), **CLOSE)
