@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import huggingface_hub
-from huggingface_hub import errors
+from huggingface_hub import constants, errors
+from huggingface_hub.utils import validate_repo_id
 
 from bertjax.config import InputError, require
 
@@ -122,7 +123,7 @@ def _check_hub_name(name: str) -> None:
     looks_like_path = name.startswith(("/", ".", "~")) or name.count("/") > 1 or "\\" in name
     require(not looks_like_path, f"{name}: there is no such folder")
     try:
-        huggingface_hub.utils.validate_repo_id(name)
+        validate_repo_id(name)
     except errors.HFValidationError:
         raise InputError(f"{name!r} is neither a folder nor a hub name (such as google/bert_uncased_L-2_H-128_A-2)"
                          ) from None
@@ -146,7 +147,7 @@ def _hub_files(repo: str, revision: str | None = None) -> frozenset[str]:
 
 def _pull_request(repo: str) -> Weights | None:
     """Safetensors of a pull request: one used before, else an open one, those of the hub's conversion bot first."""
-    folder = huggingface_hub.constants.HF_HUB_CACHE
+    folder = constants.HF_HUB_CACHE
     cached = Path(folder, f"models--{repo.replace('/', '--')}", "refs", "refs", "pr")
     for ref in sorted(cached.glob("*")):
         revision = f"refs/pr/{ref.name}"

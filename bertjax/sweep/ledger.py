@@ -45,6 +45,10 @@ class Ledger:
 
     run_dir: Path
 
+    def keep_study(self, study: StudyConfig) -> None:
+        """Makes the run directory this study's."""
+        write_text(self.run_dir / "study.json", to_json(study) + "\n")
+
     def folder(self, trial: TrialConfig) -> Path:
         """Where a trial keeps its files."""
         return self.run_dir / f"{'teachers' if trial.role == 'teacher' else 'trials'}" / trial.trial_id
@@ -87,7 +91,7 @@ class Ledger:
 
 
 def open_ledger(run_dir: Path, study: StudyConfig) -> Ledger:
-    """The ledger of a new or continued run directory.
+    """The ledger of a new or continued run directory, which is `study`'s once that is kept (`Ledger.keep_study`).
 
     Raises:
         InputError: The directory cannot be written, or holds a study that differs in more than the grid's axes.
@@ -97,7 +101,7 @@ def open_ledger(run_dir: Path, study: StudyConfig) -> Ledger:
         run_dir.mkdir(parents=True, exist_ok=True)
         if path.exists():
             _check_same_study(path, study)
-        write_text(path, to_json(study) + "\n")
+        tempfile.TemporaryFile(dir=run_dir).close()
     except OSError as error:
         raise InputError(f"the run directory must be a folder that can be written, got {run_dir}: {error}") from error
     return Ledger(run_dir)

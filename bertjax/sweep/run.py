@@ -48,6 +48,7 @@ def run_study(
     todo = [ProgramPlan(p.task, tuple(left)) for p in programs(study) if (left := ledger.missing(p.trials))]
     if todo:
         check_inputs(study)
+    ledger.keep_study(study)
     with View() as view:
         view.planned(len(todo), sum(len(program.trials) for program in todo), sum(map(_work, todo)))
         for program in todo:

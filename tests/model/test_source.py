@@ -1,5 +1,8 @@
 """Folders, the hub's cache and the hub, which a folder plays here."""
 
+import os
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import huggingface_hub
@@ -113,3 +116,11 @@ def test_names_that_cannot_be_are_refused(tmp_path, hub):
     with pytest.raises(InputError, match="must be a folder or a hub name, and this is a file"):
         load_config(tmp_path / "file")
     assert hub.asked == []
+
+
+def test_a_name_that_no_one_knows_is_one_line_from_a_fresh_process():
+    program = ("from bertjax.config import InputError\nfrom bertjax.model.source import find_file\n"
+               "try:\n    find_file('no/such', 'config.json')\nexcept InputError as error:\n    print(error)")
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False,
+                          env={**os.environ, "HF_HUB_OFFLINE": "1"})
+    assert done.stdout.startswith("no/such: there is no such folder, and the hub cannot be reached"), done.stderr
