@@ -30,7 +30,7 @@ class Headline:
     support: str
     """The numbers behind it and the best model in a quarter of the bytes; "" without a baseline."""
     answers: pd.DataFrame
-    """Per panel: baseline and the chosen rows as text; empty without a `none` that finished."""
+    """Per panel: baseline and the chosen rows as text; none where no `none` finished or nothing was learned."""
     notes: tuple[str, ...]
     """How far the numbers can be trusted: seeds, selection, what is missing."""
 
@@ -77,8 +77,17 @@ def best_within(table: pd.DataFrame, size_bytes: float) -> pd.Series | None:
     return None if rows.empty else rows.sort_values(["score_mean", "size_bytes"], ascending=[False, True]).iloc[0]
 
 
+def nothing_learned(table: pd.DataFrame) -> bool:
+    """Whether at least 4 settings all score the same: models that always answer the same do, trained ones do not."""
+    scored = table[np.isfinite(table["score_mean"])]
+    same = np.ptp(scored["score_mean"]) <= ROUNDING if len(scored) >= 4 else False
+    return bool(same and not (scored["score_std"] > ROUNDING).any())
+
+
 def finding(table: pd.DataFrame) -> str:
     """The result of one panel as a short title."""
+    if nothing_learned(table):
+        return f"every model scores the same {table['score_mean'].max():.1f} points, as if none had learned"
     base = uncompressed(table)
     best = best_within(table, np.inf)
     if best is None:
@@ -123,7 +132,7 @@ def headline(results: pd.DataFrame, tables: Mapping[str, pd.DataFrame] | None = 
 
 
 def _sentence(table: pd.DataFrame, where: str) -> str:
-    base = uncompressed(table)
+    base = None if nothing_learned(table) else uncompressed(table)
     for tolerance in TOLERANCES:
         row = smallest_within(table, tolerance)
         if base is not None and row is not None:
@@ -140,7 +149,7 @@ def _points(tolerance: float) -> str:
 def _support(table: pd.DataFrame) -> str:
     """The numbers behind the sentence, and what a quarter of the bytes buys."""
     base = uncompressed(table)
-    if base is None:
+    if base is None or nothing_learned(table):
         return ""
     texts = []
     smallest = next((row for tolerance in TOLERANCES if (row := smallest_within(table, tolerance)) is not None), None)
@@ -160,7 +169,7 @@ def _answers(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     rows = []
     for task, table in tables.items():
         base = uncompressed(table)
-        if base is None:
+        if base is None or nothing_learned(table):
             continue
         row = {"task": task, "uncompressed": _cell(base, base)}
         for tolerance in TOLERANCES:
@@ -180,6 +189,10 @@ def _cell(row: pd.Series | None, base: pd.Series) -> str:
 
 def _notes(results: pd.DataFrame, tables: Mapping[str, pd.DataFrame]) -> tuple[str, ...]:
     notes = [_seed_note(tables)]
+    untaught = [task for task, table in tables.items() if task != MEAN_TASK and nothing_learned(table)]
+    if untaught:
+        notes.insert(0, f"All models score the same on {', '.join(untaught)}, as models do that always give the same "
+                        "answer. Train longer, or at a higher learning rate.")
     lacking = [task for task, table in tables.items() if uncompressed(table) is None]
     if lacking:
         notes.append(f"No uncompressed trial (none) has a score for {', '.join(lacking)}, so differences to it cannot "

@@ -52,6 +52,13 @@ def test_far_off_models_are_said_to_be_far_off(study) -> None:
     assert text == "No smaller model stays within 1 point; Q comes closest, 5.0 points below uncompressed."
 
 
+def test_models_that_learned_nothing_are_not_praised(study) -> None:
+    summary = headline(study(dict.fromkeys(SCORES, 10.0)))
+    assert summary.sentence == "Every model scores the same 10.0 points, as if none had learned."
+    assert "higher learning rate" in summary.notes[0] and summary.answers.empty and not summary.support
+    assert "smaller" in headline(study(dict.fromkeys(SCORES, 10.0) | {"K": 11.0})).sentence
+
+
 def test_without_a_baseline_it_says_so_and_goes_on(study) -> None:
     summary = headline(study({"Q": 79.6, "QKP": 79.2}))
     assert summary.sentence == "Q scores best: 79.6 points in 17.4 MB."
