@@ -4,13 +4,13 @@ Submodules carry the names of Hugging Face's former Flax BERT, so its checkpoint
 sees `logits_fn` alone.
 """
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple, cast
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from bertjax.config import BertConfig
@@ -50,8 +50,8 @@ class Embeddings(Part):
 
 
 def gelu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """The exact gelu by erf, as PyTorch computes it: `jax.nn.gelu` takes erfc, which costs twice as much on a CPU."""
-    return 0.5 * x * (1 + jax.lax.erf(x * float(np.sqrt(0.5))))
+    """The exact gelu by erf, as PyTorch computes it: `jax.nn.gelu` takes erfc, which costs a CPU more."""
+    return 0.5 * x * (1 + jax.lax.erf(x * math.sqrt(0.5)))
 
 
 class Intermediate(Part):

@@ -128,17 +128,23 @@ def headline(results: pd.DataFrame, tables: Mapping[str, pd.DataFrame] | None = 
     where = "" if len(tables) == 1 else f" on {name}"
     if name == MEAN_TASK:
         where = f" on average over {len(tables) - 1} tasks"
-    return Headline(_sentence(focus, where), _support(focus), _answers(tables), _notes(results, tables))
+    answers, notes = _answers(tables), _notes(results, tables)
+    if nothing_learned(focus):
+        return Headline(_as_sentence(finding(focus), where), "", answers, notes)
+    return Headline(_sentence(focus, where), _support(focus), answers, notes)
 
 
 def _sentence(table: pd.DataFrame, where: str) -> str:
-    base = None if nothing_learned(table) else uncompressed(table)
+    base = uncompressed(table)
     for tolerance in TOLERANCES:
         row = smallest_within(table, tolerance)
         if base is not None and row is not None:
             return (f"{row['label']} is {times(base['size_bytes'] / row['size_bytes'])} smaller than the uncompressed "
                     f"model and within {_points(tolerance)} of its score{where}.")
-    text = finding(table)
+    return _as_sentence(finding(table), where)
+
+
+def _as_sentence(text: str, where: str) -> str:
     return f"{text[0].upper()}{text[1:]}{where}."
 
 
@@ -149,7 +155,7 @@ def _points(tolerance: float) -> str:
 def _support(table: pd.DataFrame) -> str:
     """The numbers behind the sentence, and what a quarter of the bytes buys."""
     base = uncompressed(table)
-    if base is None or nothing_learned(table):
+    if base is None:
         return ""
     texts = []
     smallest = next((row for tolerance in TOLERANCES if (row := smallest_within(table, tolerance)) is not None), None)
@@ -192,7 +198,7 @@ def _notes(results: pd.DataFrame, tables: Mapping[str, pd.DataFrame]) -> tuple[s
     untaught = [task for task, table in tables.items() if task != MEAN_TASK and nothing_learned(table)]
     if untaught:
         notes.insert(0, f"All models score the same on {', '.join(untaught)}, as models do that always give the same "
-                        "answer. Train longer, or at a higher learning rate.")
+                        "answer. Train longer, or at another learning rate.")
     lacking = [task for task, table in tables.items() if uncompressed(table) is None]
     if lacking:
         notes.append(f"No uncompressed trial (none) has a score for {', '.join(lacking)}, so differences to it cannot "

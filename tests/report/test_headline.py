@@ -55,7 +55,7 @@ def test_far_off_models_are_said_to_be_far_off(study) -> None:
 def test_models_that_learned_nothing_are_not_praised(study) -> None:
     summary = headline(study(dict.fromkeys(SCORES, 10.0)))
     assert summary.sentence == "Every model scores the same 10.0 points, as if none had learned."
-    assert "higher learning rate" in summary.notes[0] and summary.answers.empty and not summary.support
+    assert "another learning rate" in summary.notes[0] and summary.answers.empty and not summary.support
     assert "smaller" in headline(study(dict.fromkeys(SCORES, 10.0) | {"K": 11.0})).sentence
 
 
