@@ -24,8 +24,8 @@ def test_a_command_restarts_once_with_its_arguments_on_linux(own: str | None) ->
     env = {key: value for key, value in os.environ.items() if key != "GLIBC_TUNABLES"}
     if own:
         env["GLIBC_TUNABLES"] = own
-    done = subprocess.run([sys.executable, "-c", PROGRAM, "a b", "--c"], env=env, capture_output=True, text=True, timeout=30,
-                          check=True)
+    done = subprocess.run([sys.executable, "-c", PROGRAM, "a b", "--c"], env=env, capture_output=True, text=True,
+                          timeout=30, check=True)
     *starts, last = done.stdout.splitlines()
     restarts = sys.platform == "linux" and own is None
     assert starts == ["start"] * (1 + restarts)
