@@ -177,6 +177,22 @@ class DataConfig:
 
 
 @dataclass(frozen=True)
+class AugmentConfig:
+    """Copies of training rows with words replaced by synonyms (arXiv:2208.09684, section 3)."""
+
+    rate: float = 0.3
+    """Probability that a content word is drawn for replacement; about half of those drawn have a synonym."""
+    multiword: bool = False
+    """Also replace words by phrases."""
+    seed: int = 0
+    """Draws the words and synonyms; the same for all trials, which read one table."""
+
+    def __post_init__(self) -> None:
+        require(0 <= self.rate <= 1, f"the augmentation rate must be in [0, 1], got {self.rate}")
+        require(0 <= self.seed < 2**32, f"the augmentation seed must be in [0, 2^32), got {self.seed}")
+
+
+@dataclass(frozen=True)
 class TeacherConfig:
     """The model that K learns from: fine-tuned once per task by the same program."""
 

@@ -201,11 +201,16 @@ def write_atomically(path: Path, content: bytes) -> None:
     os.replace(temporary, path)
 
 
-def build(wordnet_dir: Path, out_dir: Path) -> None:
-    """Writes the six files of the three tasks, and WordNet's licence from the head of `data.noun`."""
+def licence(wordnet_dir: Path) -> bytes:
+    """WordNet's licence, from the head of `data.noun`."""
     source = (wordnet_dir / "data.noun").read_text(encoding="utf-8").splitlines()
-    notice = [line[4:].strip() for line in source if line.startswith("  ")]
-    write_atomically(out_dir / "LICENSE-WORDNET.txt", "\n".join(notice).encode() + b"\n")
+    return "\n".join(line[4:].strip() for line in source if line.startswith("  ")).encode() + b"\n"
+
+
+def build(wordnet_dir: Path, out_dir: Path) -> None:
+    """Writes the six files of the three tasks, and WordNet's licence."""
+    source = (wordnet_dir / "data.noun").read_text(encoding="utf-8").splitlines()
+    write_atomically(out_dir / "LICENSE-WORDNET.txt", licence(wordnet_dir))
     nouns = read_nouns(source)
     order = draw_order(len(nouns), 0)
     for seed, (split, count) in enumerate(ROWS.items(), start=1):
