@@ -139,7 +139,8 @@ def train_study(command: Train) -> StudyConfig:
     return settled(override(
         study, tasks=one(command.task), layers=one(command.layers), sparsities=one(command.sparsity),
         learning_rates=one(command.learning_rate), distill_weights=one(command.distill_weight),
-        temperatures=one(command.temperature), seeds=one(command.seed), **overrides(None, command)))
+        temperatures=one(command.temperature), seeds=one(command.seed), copies=one(command.copies),
+        **overrides(None, command)))
 
 
 def settled(study: StudyConfig) -> StudyConfig:
@@ -155,8 +156,8 @@ def settled(study: StudyConfig) -> StudyConfig:
 def overrides(grid: GridOptions | None, options: StudyOptions) -> dict[str, Any]:
     """Flags as the arguments of `override`."""
     parts = {"data": data_values(options.data)}
-    parts |= {name: asdict(getattr(options, name)) for name in ("train", "quantize", "prune", "teacher")}
-    return (asdict(grid) if grid else {}) | parts
+    parts |= {name: asdict(getattr(options, name)) for name in ("train", "quantize", "prune", "augment", "teacher")}
+    return (asdict(grid) if grid else {}) | parts | {"budget": options.budget}
 
 
 def data_values(options: DataOptions) -> dict[str, Any]:

@@ -27,6 +27,8 @@ Wholes = Annotated[Union[None, tuple[int, ...]], _optional("N ...")]
 Numbers = Annotated[Union[None, tuple[float, ...]], _optional("X ...")]
 Bits = Annotated[Union[None, int, Literal["none"]], _optional("N|none")]
 Choice = Annotated[Union[None, bool], _optional("True|False")]
+Budget = Annotated[Union[None, Literal["equal_steps", "augmented_epochs"]],
+                   _optional("equal_steps|augmented_epochs")]
 Dtype = Annotated[Union[None, Literal["float32", "bfloat16"]], _optional("float32|bfloat16")]
 Schedule = Annotated[Union[None, Literal["linear", "cubic"]], _optional("linear|cubic")]
 Mesh = Annotated[
@@ -47,7 +49,9 @@ class GridOptions:
     tasks: Texts = None
     """cola sst2 mrpc stsb qqp mnli qnli rte of GLUE; gloss-class gloss-sense gloss-similarity, bundled."""
     methods: Texts = None
-    """Subsets of compressions: none Q K P QK QP KP QKP."""
+    """Subsets of compressions: none Q K P QK QP KP QKP; A QA AP QAP take augmentation with hard labels for K."""
+    copies: Wholes = None
+    """Augmented copies of each row, with synonyms, that trials with K or A read; 0 is K without augmentation."""
     sparsities: Numbers = None
     """Final fraction of zeros of trials with P, in (0, 1)."""
     learning_rates: Numbers = None
@@ -133,6 +137,18 @@ class PruneOptions:
 
 
 @dataclass(frozen=True)
+class AugmentOptions:
+    """Copies of training rows with words replaced by synonyms."""
+
+    rate: Annotated[Number, arg(name="augment-rate")] = None
+    """Probability that a content word is drawn for replacement."""
+    multiword: Annotated[Choice, arg(name="augment-multiword")] = None
+    """Also replace words by phrases."""
+    seed: Annotated[Whole, arg(name="augment-seed")] = None
+    """Draws the words and synonyms."""
+
+
+@dataclass(frozen=True)
 class TeacherOptions:
     """The model that K learns from."""
 
@@ -156,6 +172,9 @@ class StudyOptions:
     train: OmitArgPrefixes[TrainOptions] = field(default_factory=TrainOptions)
     quantize: OmitArgPrefixes[QuantizeOptions] = field(default_factory=QuantizeOptions)
     prune: OmitArgPrefixes[PruneOptions] = field(default_factory=PruneOptions)
+    augment: OmitArgPrefixes[AugmentOptions] = field(default_factory=AugmentOptions)
+    budget: Budget = None
+    """Copies take the place of the original in some epochs, or make every epoch longer."""
     teacher: OmitArgPrefixes[TeacherOptions] = field(default_factory=TeacherOptions)
 
 
@@ -210,6 +229,8 @@ class Train(StudyOptions):
     """Share of the distillation loss with K, in (0, 1]."""
     temperature: Number = None
     """Softening of the teacher's logits with K, above 0."""
+    copies: Whole = None
+    """Augmented copies of each row with K or A."""
     seed: Whole = None
     """Draws the head, dropout and row order."""
     mesh: Mesh = None

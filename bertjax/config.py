@@ -15,6 +15,9 @@ from typing import Any, Literal
 METHODS = ("none", "Q", "K", "P", "QK", "QP", "KP", "QKP")
 """The eight subsets of {quantization, knowledge distillation, magnitude pruning}, letters always in the order QKP."""
 
+AUGMENTED = ("A", "QA", "AP", "QAP")
+"""Subsets with A in K's place: augmented text with its hard labels, to tell what distillation adds to augmentation."""
+
 SIZES = ("tiny", "mini", "small", "medium", "base", "large")
 """The six BERT sizes of arXiv:2208.09684."""
 
@@ -221,7 +224,9 @@ class StudyConfig:
     """Depths: each makes a student of the first N layers of `model`; empty keeps all layers."""
     tasks: tuple[str, ...] = ("gloss-class",)
     methods: tuple[str, ...] = METHODS
-    """Subsets of compressions, letters in the order QKP, or `none`."""
+    """Subsets of compressions, letters in the order QKP, or `none`; A may stand in K's place."""
+    copies: tuple[int, ...] = (0,)
+    """Augmented copies of each training row that the trials with K or A read, the original not counted."""
     sparsities: tuple[float, ...] = (0.6,)
     """Final fraction of zeros in every encoder weight matrix of the trials with P."""
     learning_rates: tuple[float, ...] = (1e-4,)
@@ -233,6 +238,9 @@ class StudyConfig:
     train: TrainConfig = field(default_factory=TrainConfig)
     quantize: QuantizeConfig = field(default_factory=QuantizeConfig)
     prune: PruneConfig = field(default_factory=PruneConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    budget: Literal["equal_steps", "augmented_epochs"] = "equal_steps"
+    """What copies cost: nothing, as each epoch reads one of a row's texts; or an epoch is all of them."""
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
     max_trials_per_program: int = 32
     """Trials stacked in one program at most; more are split into several."""
@@ -240,14 +248,17 @@ class StudyConfig:
     def __post_init__(self) -> None:
         require(bool(self.name) and "/" not in self.name, f"a study's name must be a plain word, got {self.name!r}")
         require(bool(self.model or self.sizes), "a study needs a model (hub name or folder) or sizes; got neither")
-        for name in ("tasks", "methods", "sparsities", "learning_rates", "distill_weights", "temperatures", "seeds"):
+        for name in ("tasks", "methods", "copies", "sparsities", "learning_rates", "distill_weights", "temperatures",
+                     "seeds"):
             values = getattr(self, name)
             require(len(values) > 0, f"{name} must not be empty")
             require(len(set(values)) == len(values), f"{name} must not repeat a value, got {values}")
         for size in self.sizes:
             require(size in SIZES, f"unknown size {size!r}; the sizes are {', '.join(SIZES)}")
         for method in self.methods:
-            require(method in METHODS, f"unknown methods {method!r}; they are {', '.join(METHODS)}")
+            known = (*METHODS, *AUGMENTED)
+            require(method in known, f"unknown methods {method!r}; they are {', '.join(known)}")
+        self._check_copies()
         for layers in self.layers:
             require(layers >= 1, f"layers must be at least 1, got {layers}")
         for sparsity in self.sparsities:
@@ -269,6 +280,17 @@ class StudyConfig:
         if "Q" in "".join(self.methods):
             require(self.quantize.weight_bits is not None,
                     "methods with Q need weight_bits and activation_bits of 2 to 8; got none")
+
+    def _check_copies(self) -> None:
+        for copies in self.copies:
+            require(copies >= 0, f"copies must not be negative, got {copies}")
+        require(self.budget in ("equal_steps", "augmented_epochs"),
+                f"budget must be equal_steps or augmented_epochs, got {self.budget!r}")
+        require(self.budget != "equal_steps" or max(self.copies) <= self.train.epochs,
+                "with the budget equal_steps each epoch reads one text of a row, so copies must be at most the "
+                f"{self.train.epochs} epochs; got {max(self.copies)} (or take --budget augmented_epochs)")
+        require(max(self.copies) > 0 or "A" not in "".join(self.methods),
+                "methods with A need augmented copies; got none (give --copies)")
 
 
 @dataclass(frozen=True)
@@ -296,12 +318,32 @@ class TrialConfig:
     train: TrainConfig
     prune: PruneConfig
     role: Literal["student", "teacher"] = "student"
+    copies: int = 0
+    """Augmented copies of each training row; 0 without K and A."""
+    augment: AugmentConfig | None = None
+    """None without copies."""
+    budget: Literal["equal_steps", "augmented_epochs"] = "equal_steps"
+    """`equal_steps` without copies."""
 
     @property
     def trial_id(self) -> str:
-        """Twelve hexadecimal digits: the SHA-256 of the resolved config, wherever `data_dir` lies on this machine."""
-        placeless = dataclasses.replace(self, data=dataclasses.replace(self.data, data_dir=None))
-        return hashlib.sha256(to_json(placeless).encode()).hexdigest()[:12]
+        """Twelve hexadecimal digits: the SHA-256 of the resolved config, wherever `data_dir` lies on this machine.
+
+        What is off in a field of `ADDED` is left out, so that trials of former versions keep their ids.
+        """
+        values = dataclasses.asdict(self)
+        values["data"]["data_dir"] = None
+        values = {name: value for name, value in values.items() if name not in ADDED or value != ADDED[name]}
+        return hashlib.sha256(json.dumps(values, sort_keys=True, indent=1).encode()).hexdigest()[:12]
+
+    @property
+    def texts_per_row(self) -> int:
+        """How many times as many rows an epoch has as the training set: 1 unless copies count as rows of their own."""
+        return 1 + self.copies if self.budget == "augmented_epochs" else 1
+
+
+ADDED: dict[str, Any] = {"copies": 0, "augment": None, "budget": "equal_steps"}
+"""Fields of a trial that came later, with their value when off."""
 
 
 def check_sparsity(name: str, value: float) -> None:

@@ -8,6 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# A busy machine is slow now and then: how long an example takes is no property of the code.
+settings.register_profile("bertjax", deadline=None)
+settings.load_profile("bertjax")
 
 # Before the first import of JAX, and for the processes that tests start. Four devices hold every mesh that the laws
 # compare (1x1, 2x2, 4x1, 1x4); more only cost start-up time.

@@ -77,7 +77,8 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     (cli_args.TeacherOptions, TeacherConfig), (cli_args.GridOptions, StudyConfig)])
 def test_every_setting_has_a_flag(options: type, config: type) -> None:
     here, there = ({field.name for field in dataclasses.fields(kind)} for kind in (options, config))
-    beside = {"name", "max_trials_per_program", "data", "train", "quantize", "prune", "teacher"}
+    beside = {"name", "max_trials_per_program", "budget", "data", "train", "quantize", "prune", "augment",
+                  "teacher"}
     assert here == there - (beside if config is StudyConfig else set())
 
 

@@ -84,7 +84,7 @@ class Thesaurus:
             for rank, (count, words) in enumerate(self.senses[reading.lemma, reading.part]):
                 forms = [self.inflections.inflect(other, reading.part, reading.suffix) for other in words
                          if self.multiword or "_" not in other]
-                kept = [form.replace("_", " ") for form in forms if form not in (None, word)]
+                kept = [form.replace("_", " ") for form in forms if form is not None and form != word]
                 senses.append((-count, rank, kept))
         first = [kept for _, _, kept in sorted(senses, key=lambda sense: sense[:2])[:MAX_SENSES]]
         return first if any(first) else []

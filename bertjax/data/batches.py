@@ -8,7 +8,7 @@ therefore number `floor(rows not longer than the edge / batch_size)`, and only t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -17,8 +17,8 @@ from bertjax.data.draws import draw_order
 RUN_STEPS = 8
 """Longest run of steps in one bucket: long enough to spare dispatches, short enough to mix lengths."""
 
-_BUCKET_ORDER, _ROW_ORDER = 1, 2
-"""First words of the entropy of the two kinds of draws."""
+_BUCKET_ORDER, _ROW_ORDER, _FIRST_TEXT = 1, 2, 3
+"""First words of the entropy of the kinds of draws."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +127,27 @@ def train_schedule(lengths: np.ndarray, edges: Sequence[int], batch_size: int, e
         weight[epoch, partial, batch_size - filler:] = 0
     return Schedule(tuple(int(edge) for edge in edges), np.concatenate(bucket).astype(np.int32),
                     rows.reshape(len(seeds), -1, batch_size), weight.reshape(-1, batch_size), int(counts.sum()))
+
+
+def with_copies(schedule: Schedule, rows: int, copies: Sequence[int], seeds: Sequence[int]) -> Schedule:
+    """The schedule in which each epoch reads one of the `1 + copies` texts of a row.
+
+    A row goes through its texts in turn, from one drawn by the seed, so that every epoch has all kinds and
+    `1 + copies` epochs read each text once.
+
+    Args:
+        schedule: One of the rows, whichever of their texts is read.
+        rows: training rows; text `c` of row `r` has the index `c * rows + r`.
+        copies: [orders] augmented copies that each order of rows reads.
+        seeds: [orders] their seeds.
+    """
+    epoch = np.arange(len(schedule.bucket)) // schedule.steps_per_epoch
+    made = []
+    for row_index, count, seed in zip(schedule.row_index, copies, seeds, strict=True):
+        words = np.random.Philox(np.random.SeedSequence((_FIRST_TEXT, seed))).random_raw(rows)
+        text = ((words % (1 + count))[row_index].astype(np.int64) + epoch[:, None]) % (1 + count)
+        made.append(row_index + text * rows)
+    return replace(schedule, row_index=np.array(made, np.int32))
 
 
 def _bucket_order(counts: np.ndarray, epoch: int) -> np.ndarray:

@@ -39,7 +39,8 @@ PACKAGES = ("bertjax", "jax", "flax", "optax", "aqtp", "transformers", "altair")
 
 SVG_SHAPES = {
     "circle": '<circle cx="8" cy="8" r="5.2"/>', "square": '<rect x="3" y="3" width="10" height="10"/>',
-    "triangle-up": '<path d="M8 2.6 14 13H2Z"/>', "diamond": '<path d="M8 1.6 14.4 8 8 14.4 1.6 8Z"/>',
+    "triangle-up": '<path d="M8 2.6 14 13H2Z"/>', "triangle-down": '<path d="M8 13.4 2 3H14Z"/>',
+    "cross": '<path d="M6 2h4v4h4v4h-4v4H6v-4H2V6h4Z"/>', "diamond": '<path d="M8 1.6 14.4 8 8 14.4 1.6 8Z"/>',
 }
 """The shapes of the charts, for the legend and the tables of the page (16 by 16)."""
 

@@ -1,7 +1,7 @@
 """The plots as Altair charts: the same chart goes into the page (as wide as its box) and into a PNG (fixed width).
 
 Colour, shape and filling tell the subsets apart, and each letter keeps its sign: the hue and the outline say Q and P
-(none grey circle, Q blue square, P orange triangle, both green diamond), a dark filled mark says K.
+(none grey circle, Q blue square, P orange triangle, both green diamond), a dark filled mark says K. Violet is A.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from bertjax.artifact.size import BYTES_PER_MB
 from bertjax.config import METHODS
 from bertjax.report.headline import finding, megabytes, times
 from bertjax.report.placing import LABEL_ALL, SIDES, place_names
-from bertjax.report.tables import has_score, mean_over_tasks
+from bertjax.report.tables import ORDER, has_score, mean_over_tasks
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,10 @@ MARKS = {
     "K": Mark("#23272e", "circle", True), "P": Mark("#dd7410", "triangle-up", False),
     "QK": Mark("#123f9c", "square", True), "QP": Mark("#169c78", "diamond", False),
     "KP": Mark("#94370a", "triangle-up", True), "QKP": Mark("#00573f", "diamond", True),
+    "A": Mark("#c04f9f", "triangle-down", False), "QA": Mark("#6d2f8e", "triangle-down", True),
+    "AP": Mark("#a0306f", "cross", False), "QAP": Mark("#4a1f6b", "cross", True),
 }
-"""One mark per subset of `METHODS`."""
+"""One mark per subset of `ORDER`."""
 
 INK, QUIET, GRID, FRONT, PAPER = "#24292f", "#59636e", "#e6e9ee", "#c3cede", "#ffffff"
 FONT = "Helvetica, Arial, 'Liberation Sans', sans-serif"
@@ -61,8 +63,8 @@ class Figure:
 
 
 def scales(results: pd.DataFrame) -> tuple[alt.Scale, alt.Scale, alt.Scale]:
-    """Colour, shape and fill of the subsets that occur, in the order of `METHODS`."""
-    domain = [name for name in METHODS if name in set(results["methods"])]
+    """Colour, shape and fill of the subsets that occur, in the order of `ORDER`."""
+    domain = [name for name in ORDER if name in set(results["methods"])]
     marks = [MARKS[name] for name in domain]
     return (alt.Scale(domain=domain, range=[mark.colour for mark in marks]),
             alt.Scale(domain=domain, range=[mark.shape for mark in marks]),
@@ -259,7 +261,7 @@ def spec(figure: Figure) -> dict[str, object]:
 
 def png(figures: list[Figure], title: str, results: pd.DataFrame, scale: float = 2) -> bytes:
     """All figures on one image with the names of the marks on top; the first is wide when their number is odd."""
-    present = [name for name in METHODS if name in set(results["methods"])]
+    present = [name for name in ORDER if name in set(results["methods"])]
     wide = len(figures) % 2
     half = (PNG_WIDTH - 60) // 2
     sized = [figure.chart.properties(width=PNG_WIDTH if i < wide else half, title=_wrapped(figure, i < wide))
@@ -285,7 +287,8 @@ def _key(methods: list[str]) -> Drawing:
     """The legend of a PNG: a row of marks with their names."""
     data = pd.DataFrame({"methods": methods, "at": range(len(methods))})
     colour, shape, fill = scales(data)
-    base = alt.Chart(data).encode(x=alt.X("at:Q", axis=None, scale=alt.Scale(domain=[0, len(METHODS)])))
+    places = alt.Scale(domain=[0, max(len(METHODS), len(methods))])
+    base = alt.Chart(data).encode(x=alt.X("at:Q", axis=None, scale=places))
     points = base.mark_point(size=110, strokeWidth=2.2, opacity=1).encode(
         shape=alt.Shape("methods:N", scale=shape, legend=None), fill=alt.Fill("methods:N", scale=fill, legend=None),
         stroke=alt.Stroke("methods:N", scale=colour, legend=None))

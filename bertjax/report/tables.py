@@ -12,15 +12,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bertjax.config import METHODS, SIZES, InputError
-from bertjax.sweep.ledger import RESULT_COLUMNS
+from bertjax.config import AUGMENTED, METHODS, SIZES, InputError
+from bertjax.sweep.ledger import ADDED_COLUMNS, RESULT_COLUMNS
 
 TEXT_COLUMNS = ("trial_id", "task", "model", "size", "teacher", "methods", "status")
 """Columns that stay text: a `trial_id` such as 12e456789012 would read as a number."""
 
 SETTING = ("model", "size", "num_hidden_layers", "methods", "sparsity", "weight_bits", "activation_bits",
-           "distill_weight", "temperature", "learning_rate", "epochs")
+           "distill_weight", "temperature", "copies", "learning_rate", "epochs")
 """What is the same for all seeds and tasks of one compressed model."""
+
+ORDER = (*METHODS, *AUGMENTED)
+"""Subsets in the order of every table."""
 
 BASELINE_MATCH = ("task", "model", "size", "num_hidden_layers", "learning_rate", "epochs")
 """A setting is compared with the `none` that has these in common with it."""
@@ -37,6 +40,7 @@ def clean(results: pd.DataFrame) -> pd.DataFrame:
     Raises:
         InputError: A column is missing, there is no row, or `methods` holds an unknown word.
     """
+    results = results.assign(**{name: value for name, value in ADDED_COLUMNS.items() if name not in results.columns})
     missing = [name for name in RESULT_COLUMNS if name not in results.columns]
     if missing:
         raise InputError(f"results must have the columns of a sweep's results.csv; missing: {', '.join(missing)}")
@@ -48,10 +52,10 @@ def clean(results: pd.DataFrame) -> pd.DataFrame:
             table[name] = table[name].astype(object).where(table[name].notna(), "").astype(str)
         else:
             table[name] = pd.to_numeric(table[name], errors="coerce").astype(float)
-    unknown = sorted(set(table["methods"]) - set(METHODS))
+    unknown = sorted(set(table["methods"]) - set(ORDER))
     if unknown:
-        raise InputError(f"methods must be one of {', '.join(METHODS)}; got {', '.join(map(repr, unknown))}")
-    return table.fillna({"sparsity": 0.0, "distill_weight": 0.0, "temperature": 1.0})
+        raise InputError(f"methods must be one of {', '.join(ORDER)}; got {', '.join(map(repr, unknown))}")
+    return table.fillna({"sparsity": 0.0, "distill_weight": 0.0, "temperature": 1.0, "copies": 0.0})
 
 
 def has_score(results: pd.DataFrame) -> pd.Series:
@@ -93,7 +97,7 @@ def mean_over_tasks(results: pd.DataFrame) -> pd.DataFrame:
 
 
 def subset_table(results: pd.DataFrame) -> pd.DataFrame:
-    """One row per task (in the order of the results) and setting (by model size, then in the order of `METHODS`).
+    """One row per task (in the order of the results) and setting (by model size, then in the order of `ORDER`).
 
     Columns: task, those of `SETTING`, `label`, and
       trials, unscored: how many trials entered the means, and how many have no score (diverged, failed, NaN);
@@ -145,15 +149,16 @@ def _in_order(table: pd.DataFrame) -> pd.DataFrame:
     order = table.assign(
         _task=table["task"].map({name: i for i, name in enumerate(table["task"].unique())}),
         _named=table["size"].map({name: i for i, name in enumerate(SIZES)}),
-        _methods=table["methods"].map({name: i for i, name in enumerate(METHODS)}),
+        _methods=table["methods"].map({name: i for i, name in enumerate(ORDER)}),
     ).sort_values(["_task", "_named", "size_bytes_fp32", "model", "_methods", "sparsity", "weight_bits",
-                   "distill_weight", "temperature", "learning_rate"], kind="stable").index
+                   "distill_weight", "temperature", "copies", "learning_rate"], kind="stable").index
     return table.loc[order].reset_index(drop=True)
 
 
 def varying(table: pd.DataFrame) -> list[str]:
     """Columns of `SETTING` besides `methods` that have several values where they apply (sparsity: in rows with P)."""
-    applies = {"sparsity": "P", "weight_bits": "Q", "activation_bits": "Q", "distill_weight": "K", "temperature": "K"}
+    applies = {"sparsity": "P", "weight_bits": "Q", "activation_bits": "Q", "distill_weight": "K", "temperature": "K",
+               "copies": "K|A"}
     found = []
     for name in SETTING:
         rows = table[table["methods"].str.contains(applies[name])] if name in applies else table
@@ -175,6 +180,8 @@ def setting_text(name: str, row: Mapping[Any, Any]) -> str:
         return f"{value:.0f}-bit {name.split('_')[0]}s" if "Q" in methods and np.isfinite(value) else ""
     if name in ("distill_weight", "temperature"):
         return f"{name.replace('_', ' ')} {value:g}" if "K" in methods else ""
+    if name == "copies":
+        return f"{value:.0f} {'copy' if value == 1 else 'copies'}" if set(methods) & set("KA") else ""
     if name == "learning_rate":
         return f"lr {value:g}"
     if name in ("epochs", "num_hidden_layers"):

@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 
 from bertjax.compress.prune import apply_masks
 from bertjax.config import QuantizeConfig, TrialConfig
-from bertjax.data.batches import train_schedule
+from bertjax.data.batches import Schedule, train_schedule, with_copies
 from bertjax.model.hf import Pretrained, from_pretrained
 from bertjax.params import Params
 from bertjax.sweep.experiments import model_source
@@ -21,7 +21,7 @@ from bertjax.sweep.outcome import Outcome, outcome
 from bertjax.train.loop import Fit, Listener, fit
 from bertjax.train.program import CompiledChunks, place_group, place_schedule, place_table
 from bertjax.train.step import ProgramSpec
-from bertjax.train.trial import split_groups
+from bertjax.train.trial import Order, orders_of, split_groups
 from bertjax.train.vocabulary import accumulated_decay
 
 
@@ -92,18 +92,16 @@ def execute(
         trials: Of one task and student, with equal epochs and batch size.
         inputs: Their task.
         mesh: Where to run.
-        teacher_logits: [train row, labels]; needed if a trial distills.
+        teacher_logits: [text, labels], of the training rows and their copies; needed if a trial distills.
         listener: Told of the progress.
         steps_per_chunk: See `fit`.
     """
     groups = split_groups(trials)
-    seeds = list(dict.fromkeys(trial.seed for trial in trials))
-    train = trials[0].train
-    rows = train_schedule(inputs.rows.lengths[: len(inputs.rows.train)], inputs.edges, train.batch_size, train.epochs,
-                          seeds)
+    orders = orders_of(trials)
+    rows = _schedule(trials[0], inputs, orders)
     total_steps = len(rows.bucket)
     starts = Starts(inputs, {})
-    placed = [place_group(group, starts.used, seeds, total_steps, mesh) for group in groups.values()]
+    placed = [place_group(group, starts.used, orders, total_steps, mesh) for group in groups.values()]
     chunks = CompiledChunks(program_spec(trials, inputs, list(groups)), mesh)
     fitted = fit(
         chunks, tuple(state for state, _ in placed), tuple(numbers for _, numbers in placed),
@@ -115,7 +113,7 @@ def execute(
     places = {trial: (g, i) for g, group in enumerate(groups.values()) for i, trial in enumerate(group)}
     share = fitted.seconds / len(trials)
     outcomes = [_outcome(trial, inputs, fitted, *places[trial], share) for trial in trials]
-    examples = len(inputs.rows.train) * train.epochs * len(trials)
+    examples = len(inputs.epoch_lengths) * trials[0].train.epochs * len(trials)
 
     def params(trial: TrialConfig) -> Params:
         group, index = places[trial]
@@ -127,6 +125,15 @@ def execute(
         return with_word_embeddings(trained, lambda used: inputs.rows.vocabulary.restore(table, used, decay))
 
     return Executed(outcomes, params, Cost(fitted.seconds, chunks.seconds, len(chunks.compiled), examples), chunks)
+
+
+def _schedule(trial: TrialConfig, inputs: TaskInputs, orders: Sequence[Order]) -> Schedule:
+    """The rows of every step, for trials that train like `trial`."""
+    seeds = [order.seed for order in orders]
+    schedule = train_schedule(inputs.epoch_lengths, inputs.edges, trial.train.batch_size, trial.train.epochs, seeds)
+    if trial.texts_per_row > 1:
+        return schedule
+    return with_copies(schedule, len(inputs.rows.train), [order.copies for order in orders], seeds)
 
 
 def _outcome(trial: TrialConfig, inputs: TaskInputs, fitted: Fit, group: int, index: int, seconds: float) -> Outcome:

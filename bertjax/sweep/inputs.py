@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from bertjax.config import BertConfig, TrialConfig, require
+from bertjax.data.augment import augmented
 from bertjax.data.batches import choose_edges, padding_fraction
-from bertjax.data.sources import TaskData, load_task
+from bertjax.data.examples import Examples, TaskData
+from bertjax.data.sources import load_task
 from bertjax.data.tokens import load_tokenizer, tokenize
 from bertjax.model.hf import load_config
 from bertjax.model.sizes import encoder_linear_count
@@ -41,6 +45,8 @@ class TaskInputs:
     """With the layers kept and the task's labels."""
     tokenizer: Any
     rows: TaskRows
+    epoch_lengths: np.ndarray
+    """[rows of an epoch] the tokens that each needs room for: a training row's longest text, or every text."""
     edges: tuple[int, ...]
     """Batch lengths of the training."""
     eval_edges: tuple[int, ...]
@@ -64,16 +70,25 @@ def task_data(task: str, data: Any) -> TaskData:
     return load_task(task, data)
 
 
-def task_inputs(trial: TrialConfig, num_trials: int) -> TaskInputs:
-    """Reads and tokenizes the task of `trial` for its model.
+def task_inputs(trials: Sequence[TrialConfig]) -> TaskInputs:
+    """Reads and tokenizes what the trials of one program read, for their model.
 
     Args:
-        trial: Its task, model, layers, data and training count; the rest does not.
-        num_trials: Trials of the program: the more, the sooner another batch length pays for its compilation.
+        trials: Of one task, model, data and training. The more there are, the sooner another batch length pays for
+            its compilation.
 
     Raises:
         InputError: The task, the model or the tokenizer cannot be loaded, or they do not fit each other.
     """
+    return _inputs(trials[0], len(trials), trials)
+
+
+def teacher_inputs(teacher: TrialConfig, readers: Sequence[TrialConfig]) -> TaskInputs:
+    """The task as a teacher reads it, with the augmented copies that the trials it teaches will read."""
+    return _inputs(teacher, 1, readers)
+
+
+def _inputs(trial: TrialConfig, num_trials: int, readers: Sequence[TrialConfig]) -> TaskInputs:
     data = task_data(trial.task, trial.data)
     source = model_source(trial.model)
     stored = load_config(source)
@@ -88,13 +103,21 @@ def task_inputs(trial: TrialConfig, num_trials: int) -> TaskInputs:
     cache = cache_dir() / "tokens"
     train = tokenize(data.train, tokenizer, trial.data.max_length, cache)
     dev = {name: tokenize(split, tokenizer, trial.data.max_length, cache) for name, split in data.dev.items()}
-    rows = task_rows(train, dev, config.pad_token_id, config.vocab_size)
-    edges = _train_edges(trial, config, train.lengths, num_trials)
+    copies = [tokenize(examples, tokenizer, trial.data.max_length, cache) for examples in _copies(data.train, readers)]
+    rows = task_rows(train, dev, config.pad_token_id, config.vocab_size, copies)
+    lengths = rows.longest_text if trial.texts_per_row == 1 else rows.lengths[: len(rows.texts)]
+    edges = _train_edges(trial, config, lengths, num_trials)
     return TaskInputs(
-        data=data, config=config, tokenizer=tokenizer, rows=rows, edges=edges,
+        data=data, config=config, tokenizer=tokenizer, rows=rows, epoch_lengths=lengths, edges=edges,
         eval_edges=choose_edges(rows.lengths, min(EVAL_EDGES, trial.data.max_buckets), EVAL_BATCH_SIZE),
-        padding=padding_fraction(train.lengths, edges, trial.train.batch_size),
+        padding=padding_fraction(lengths, edges, trial.train.batch_size),
     )
+
+
+def _copies(train: Examples, readers: Sequence[TrialConfig]) -> list[Examples]:
+    """The augmented copies of the training rows that the trials read."""
+    most = max(readers, key=lambda trial: trial.copies)
+    return [augmented(train, copy, most.augment) for copy in range(1, most.copies + 1) if most.augment]
 
 
 def _train_edges(trial: TrialConfig, config: BertConfig, lengths: Any, num_trials: int) -> tuple[int, ...]:

@@ -21,20 +21,23 @@ from typing import Any
 
 from bertjax.config import InputError, StudyConfig, TrialConfig, require, to_json
 
+Row = Mapping[str, Any]
+"""A trial's values of `RESULT_COLUMNS`; None where a column does not apply."""
+
 RESULT_COLUMNS = (
     "trial_id", "task", "model", "size", "num_hidden_layers", "teacher", "methods", "sparsity", "weight_bits",
     "activation_bits", "distill_weight", "temperature", "seed", "learning_rate", "epochs", "steps", "status", "score",
     "score_movva", "accuracy", "f1", "mcc", "pearson", "spearman", "accuracy_mismatched", "params", "size_bytes_fp32",
-    "size_bytes_paper", "train_seconds",
+    "size_bytes_paper", "train_seconds", "copies",
 )
 """The columns of results.csv and teachers.csv."""
 
-AXES = ("sizes", "layers", "tasks", "methods", "sparsities", "learning_rates", "distill_weights", "temperatures",
-        "seeds")
-"""Fields of a study that may grow between two runs in one directory; all others must stay."""
+ADDED_COLUMNS: Row = {"copies": 0}
+"""Columns that came later, with their value in the results of former versions."""
 
-Row = Mapping[str, Any]
-"""A trial's values of `RESULT_COLUMNS`; None where a column does not apply."""
+AXES = ("sizes", "layers", "tasks", "methods", "copies", "sparsities", "learning_rates", "distill_weights",
+        "temperatures", "seeds")
+"""Fields of a study that may grow between two runs in one directory; all others must stay."""
 
 FINISHED = ("done", "diverged")
 
@@ -113,7 +116,8 @@ def _check_same_study(path: Path, study: StudyConfig) -> None:
     except ValueError as error:
         raise InputError(f"{path} must hold the study as JSON, got a damaged file ({error}); "
                          "use another run directory") from error
-    ours = json.loads(to_json(study))
+    ours, defaults = json.loads(to_json(study)), json.loads(to_json(StudyConfig("defaults", model="none")))
+    stored = defaults | stored  # a former version has fewer settings
     for config in (stored, ours):  # the same data may lie elsewhere now
         config.get("data", {}).pop("data_dir", None)
     fixed = {*stored, *ours} - {*AXES, "max_trials_per_program"}
@@ -133,15 +137,18 @@ def _read_row(path: Path) -> Row | None:
         row = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return row if isinstance(row, dict) and set(RESULT_COLUMNS) <= set(row) else None
+    if not isinstance(row, dict):
+        return None
+    row = {**ADDED_COLUMNS, **row}
+    return row if set(RESULT_COLUMNS) <= set(row) else None
 
 
 def _table_order(row: Row) -> tuple:
     methods = row["methods"]
     return (row["task"], row["params"], row["model"], row["num_hidden_layers"],
-            0 if methods == "none" else len(methods), ["QKP".find(letter) for letter in methods],
-            row["sparsity"], row["learning_rate"], row["distill_weight"], row["temperature"], row["seed"],
-            row["trial_id"])
+            0 if methods == "none" else len(methods), ["QKPA".find(letter) for letter in methods],
+            row["copies"], row["sparsity"], row["learning_rate"], row["distill_weight"], row["temperature"],
+            row["seed"], row["trial_id"])
 
 
 def write_rows(path: Path, rows: Sequence[Row]) -> None:

@@ -80,7 +80,7 @@ def base_row(trial: TrialConfig, inputs: TaskInputs) -> dict[str, Any]:
         "distill_weight": trial.distill_weight, "temperature": trial.temperature, "seed": trial.seed,
         "learning_rate": trial.learning_rate, "epochs": trial.train.epochs, "params": total,
         "size_bytes_fp32": size_bytes_fp32(total),
-        "size_bytes_paper": size_bytes_paper(total, linear, bits, trial.sparsity),
+        "size_bytes_paper": size_bytes_paper(total, linear, bits, trial.sparsity), "copies": trial.copies,
     }
 
 

@@ -53,7 +53,7 @@ def check_inputs(study: StudyConfig) -> None:
     """
     seen = set()
     for trials in [(teacher,) for teacher in teachers(study)] + [program.trials for program in programs(study)]:
-        inputs = task_inputs(trials[0], len(trials))
+        inputs = task_inputs(trials)
         start = (trials[0].model, trials[0].num_hidden_layers, inputs.config.num_labels)
         if start not in seen:
             from_pretrained(model_source(start[0]), num_hidden_layers=start[1], num_labels=start[2])
@@ -80,7 +80,7 @@ def describe_plan(study: StudyConfig, mesh: str | None = None) -> str:
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     body = list(programs(study))
     trials = sum(len(program.trials) for program in body)
-    compiled = sum(_compilations(task_inputs(p.trials[0], len(p.trials))) for p in body)
+    compiled = sum(_compilations(task_inputs(p.trials)) for p in body)
     summary = (f"{study.name}: {trials} trials in {len(body)} programs, {compiled} compilations, "
                f"{len(teachers(study))} teachers; {jax.device_count()} {jax.devices()[0].device_kind} device(s)")
     note = ("padding: share of the computed training tokens; bytes/device: parameters, gradients, optimizer state, "
@@ -95,9 +95,9 @@ def _compilations(inputs: TaskInputs) -> int:
 
 def _plan_row(program: ProgramPlan, label: str, mesh: str | None) -> tuple[str, ...]:
     trial = program.trials[0]
-    inputs = task_inputs(trial, len(program.trials))
+    inputs = task_inputs(program.trials)
     shape = mesh_shape(mesh, program)
-    steps = math.ceil(len(inputs.rows.train) / trial.train.batch_size) * trial.train.epochs
+    steps = math.ceil(len(inputs.epoch_lengths) / trial.train.batch_size) * trial.train.epochs
     return (
         program.task, label + size_name(inputs.config), str(len(program.trials)),
         "+".join(map(str, program.group_sizes)), str(steps),

@@ -15,7 +15,7 @@ from bertjax.artifact.load import load
 from bertjax.config import InputError, StudyConfig, TrialConfig, require
 from bertjax.model.hf import save_pretrained
 from bertjax.sweep.execute import Executed, execute
-from bertjax.sweep.inputs import TaskInputs, cache_dir, task_inputs
+from bertjax.sweep.inputs import TaskInputs, cache_dir, task_inputs, teacher_inputs
 from bertjax.sweep.ledger import Ledger, Row, open_ledger
 from bertjax.sweep.outcome import failed_row
 from bertjax.sweep.plan import ProgramPlan, check_inputs, mesh_shape, programs
@@ -60,8 +60,8 @@ def run_study(
 
 def _work(program: ProgramPlan) -> float:
     """Size of a program in layers × rows × trials, for the progress bar."""
-    inputs = task_inputs(program.trials[0], len(program.trials))
-    rows = len(inputs.rows.train) * program.trials[0].train.epochs
+    inputs = task_inputs(program.trials)
+    rows = len(inputs.epoch_lengths) * program.trials[0].train.epochs
     return float(inputs.config.num_hidden_layers * rows * len(program.trials))
 
 
@@ -70,12 +70,12 @@ def _run_program(
 ) -> None:
     """Trains one program and keeps its trials; one that raises marks them failed and the study goes on."""
     trials = program.trials
-    inputs = task_inputs(trials[0], len(trials))
+    inputs = task_inputs(trials)
     title = f"{program.task} · {len(trials)} trials"
     try:
         outputs = None
         if any(trial.distill_weight > 0 for trial in trials):
-            outputs = _teacher_outputs(ledger, teacher_trial(study, program.task), mesh, view)
+            outputs = _teacher_outputs(ledger, teacher_trial(study, program.task), trials, mesh, view)
         view.started(title, _work(program))
         made = execute(trials, inputs, make_mesh(mesh_shape(mesh, program)), outputs,
                        lambda progress: view.step(title, progress))
@@ -92,9 +92,11 @@ def _run_program(
     view.finished(title, made.outcomes, made.cost)
 
 
-def _teacher_outputs(ledger: Ledger, teacher: TrialConfig, mesh: str | None, view: View) -> np.ndarray:
-    """The teacher's outputs on the training rows; it is fine-tuned first if the run directory lacks it."""
-    inputs = task_inputs(teacher, 1)
+def _teacher_outputs(
+    ledger: Ledger, teacher: TrialConfig, readers: Sequence[TrialConfig], mesh: str | None, view: View
+) -> np.ndarray:
+    """The teacher's outputs on what `readers` read; it is fine-tuned first if the run directory lacks it."""
+    inputs = task_inputs([teacher])
     plan = ProgramPlan(teacher.task, (teacher,))
     devices = make_mesh(mesh_shape(mesh, plan))
     folder, chunks = ledger.model_folder(teacher), None
@@ -109,6 +111,8 @@ def _teacher_outputs(ledger: Ledger, teacher: TrialConfig, mesh: str | None, vie
         ledger.record(teacher, made.outcomes[0].row, made.outcomes[0].metrics)
         view.finished(title, made.outcomes, made.cost)
         chunks = made.chunks
+    if any(trial.copies for trial in readers):
+        inputs, chunks = teacher_inputs(teacher, readers), None  # another table: what was compiled does not fit
     params = jax.tree.map(np.asarray, load(folder).params)
     return teacher_logits(teacher, params, inputs, devices, cache_dir() / "teachers", chunks)
 

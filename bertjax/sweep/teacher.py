@@ -1,4 +1,4 @@
-"""Teacher outputs: computed once per task, kept on disk by content."""
+"""Teacher outputs on the training rows and their augmented copies: computed once, kept on disk by content."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from bertjax.sweep.execute import program_spec, with_word_embeddings
 from bertjax.sweep.inputs import EVAL_BATCH_SIZE, TaskInputs
 from bertjax.train.loop import predict_rows
 from bertjax.train.program import CompiledChunks, place_group, place_table
+from bertjax.train.trial import orders_of
 
 log = logging.getLogger(__name__)
 
@@ -28,30 +29,30 @@ log = logging.getLogger(__name__)
 def teacher_logits(
     trial: TrialConfig, params: Params, inputs: TaskInputs, mesh: Mesh, cache: Path,
     chunks: CompiledChunks | None = None,
-) -> Float[np.ndarray, "train labels"]:
+) -> Float[np.ndarray, "texts labels"]:
     """The teacher's outputs on the training rows, from `cache` if the same parameters and tokens were there before.
 
     Args:
         trial: The teacher.
         params: Its whole parameters.
-        inputs: The task as it reads it.
+        inputs: The task as it reads it, with the copies that are asked for.
         mesh: Where to run.
         cache: Folder of the cached outputs.
-        chunks: The teacher's own program, if it was just trained: its forward pass is compiled.
+        chunks: The teacher's own program, if it was just trained on the same table: its forward pass is compiled.
     """
     path = cache / f"teacher-{_content_hash(trial, params, inputs)}.npz"
-    shape = (len(inputs.rows.train), inputs.config.num_labels)
+    shape = (len(inputs.rows.texts), inputs.config.num_labels)
     cached = _read(path, shape)
     if cached is not None:
         log.info("teacher outputs of %s: read from the cache", trial.task)
         return cached
     start = time.perf_counter()
     used = with_word_embeddings(params, inputs.rows.vocabulary.take)
-    state, _ = place_group([trial], lambda _: used, [trial.seed], 1, mesh)
+    state, _ = place_group([trial], lambda _: used, orders_of([trial]), 1, mesh)
     chunks = chunks or CompiledChunks(program_spec([trial], inputs, [trial.quantize]), mesh)
     compiled_before = chunks.seconds
     table = place_table(inputs.rows.table(inputs.config.num_labels), mesh)
-    (logits,) = predict_rows(chunks, (state,), table, inputs.rows.train, inputs.rows.lengths, inputs.eval_edges,
+    (logits,) = predict_rows(chunks, (state,), table, inputs.rows.texts, inputs.rows.lengths, inputs.eval_edges,
                              EVAL_BATCH_SIZE)
     log.info("teacher outputs of %s: %d rows in %.1f s, of which %.1f s compiling",
              trial.task, shape[0], time.perf_counter() - start, chunks.seconds - compiled_before)
@@ -66,7 +67,7 @@ def _content_hash(trial: TrialConfig, params: Params, inputs: TaskInputs) -> str
         digest.update(np.ascontiguousarray(leaf).tobytes())
     rows = inputs.rows
     for array in (rows.vocabulary.ids, rows.input_ids, rows.second_start, rows.lengths):
-        hashed = array if array is rows.vocabulary.ids else array[: len(rows.train)]
+        hashed = array if array is rows.vocabulary.ids else array[: len(rows.texts)]
         digest.update(np.ascontiguousarray(hashed).tobytes())
     return digest.hexdigest()[:32]
 

@@ -26,7 +26,7 @@ from bertjax.train.mesh import make_mesh, padded
 from bertjax.train.program import blank_state
 from bertjax.train.state import Hparams, Schedule, Table, TrainState
 from bertjax.train.step import PLACES, ProgramSpec, train_chunk
-from bertjax.train.trial import hparams, teacher_trial
+from bertjax.train.trial import hparams, orders_of, teacher_trial
 
 AHEAD_ENVIRONMENT = {
     "TPU_SKIP_MDS_QUERY": "1",  # asks no cloud metadata server, which would wait minutes for an answer
@@ -123,7 +123,7 @@ def _state(spec: ProgramSpec, trials: int) -> TrainState:
 def _numbers(trials: int) -> Hparams[np.ndarray]:
     """Arrays of a group's numbers; their values are those of any trial."""
     trial = teacher_trial(StudyConfig(name="any", model="any"), "any")
-    return hparams([trial] * trials, [trial.seed], 1)
+    return hparams([trial] * trials, orders_of([trial]), 1)
 
 
 def _placed(tree: Any, specs: Any, mesh: Mesh) -> Any:

@@ -19,7 +19,7 @@ from bertjax.train.mesh import padded
 from bertjax.train.optim import optimizer
 from bertjax.train.state import Hparams, Schedule, Table, TrainState
 from bertjax.train.step import PLACES, ProgramSpec, eval_chunk, train_chunk
-from bertjax.train.trial import hparams
+from bertjax.train.trial import Order, hparams
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ def place_schedule(row_index: np.ndarray, row_weight: np.ndarray, mesh: Mesh) ->
 
 
 def place_group(
-    trials: Sequence[TrialConfig], initial: Callable[[TrialConfig], Params], seeds: Sequence[int], total_steps: int,
+    trials: Sequence[TrialConfig], initial: Callable[[TrialConfig], Params], orders: Sequence[Order], total_steps: int,
     mesh: Mesh,
 ) -> tuple[TrainState, Hparams[jax.Array]]:
     """A group's state before its first step. Copies of the last trial fill up the mesh's trial axis.
@@ -82,12 +82,12 @@ def place_group(
     Args:
         trials: Trials of one static half.
         initial: A trial's parameters at the start (numpy); trials of equal seed may share the arrays.
-        seeds: Seeds of the schedule's row orders.
+        orders: Those of the schedule's rows.
         total_steps: Optimizer steps of the program.
         mesh: Where the group goes.
     """
     filled = [*trials, *[trials[-1]] * (padded(len(trials), mesh.shape["trial"]) - len(trials))]
-    numbers = place(hparams(filled, seeds, total_steps), PLACES.hparams, mesh)
+    numbers = place(hparams(filled, orders, total_steps), PLACES.hparams, mesh)
     params = jax.tree.map(lambda *leaves: np.stack(leaves), *[initial(trial) for trial in filled])
     params = place(params, P("trial"), mesh)
 

@@ -1,8 +1,9 @@
 """A study as a grid of trials, and trials as groups that one program steps together."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -56,18 +57,27 @@ def student_trials(study: StudyConfig, task: str, student: Student) -> list[Tria
     for methods, rate, seed in itertools.product(study.methods, study.learning_rates, study.seeds):
         prunes, distills = "P" in methods, "K" in methods
         settings = itertools.product(
+            _copies(study, methods),
             study.sparsities if prunes else (0.0,),
             study.distill_weights if distills else (0.0,),
             study.temperatures if distills else (1.0,),
         )
-        for sparsity, weight, temperature in settings:
+        for copies, sparsity, weight, temperature in settings:
             trials.append(TrialConfig(
                 task=task, model=student.model, num_hidden_layers=student.num_hidden_layers, methods=methods,
                 sparsity=sparsity, quantize=study.quantize if "Q" in methods else FLOAT, distill_weight=weight,
                 temperature=temperature, teacher=teacher_id if distills else None, seed=seed, learning_rate=rate,
-                data=study.data, train=study.train, prune=study.prune,
+                data=study.data, train=study.train, prune=study.prune, copies=copies,
+                augment=study.augment if copies else None, budget=study.budget if copies else "equal_steps",
             ))
     return trials
+
+
+def _copies(study: StudyConfig, methods: str) -> tuple[int, ...]:
+    """The numbers of augmented copies that trials of these methods take: A is nothing without any."""
+    if "A" in methods:
+        return tuple(copies for copies in study.copies if copies)
+    return study.copies if "K" in methods else (0,)
 
 
 def split_groups(trials: Sequence[TrialConfig]) -> dict[QuantizeConfig, list[TrialConfig]]:
@@ -79,18 +89,37 @@ def split_groups(trials: Sequence[TrialConfig]) -> dict[QuantizeConfig, list[Tri
 
 
 def split_programs(trials: Sequence[TrialConfig], most: int) -> list[list[TrialConfig]]:
-    """Trials cut into programs of at most `most`, as even as can be, trials of equal seed kept together."""
-    ordered = sorted(trials, key=lambda trial: trial.seed)  # stable: the grid's order within a seed
-    count = -(-len(ordered) // most)
-    return [list(part) for part in np.array_split(np.array(ordered, dtype=object), count)]
+    """Trials cut into programs of at most `most`, as even as can be, trials of equal seed kept together.
+
+    Those whose epochs have more rows are programs of their own.
+    """
+    programs = []
+    for texts in sorted({trial.texts_per_row for trial in trials}):
+        same = [trial for trial in trials if trial.texts_per_row == texts]
+        ordered = sorted(same, key=lambda trial: trial.seed)  # stable: the grid's order within a seed
+        count = -(-len(ordered) // most)
+        programs += [list(part) for part in np.array_split(np.array(ordered, dtype=object), count)]
+    return programs
 
 
-def hparams(trials: Sequence[TrialConfig], seeds: Sequence[int], total_steps: int) -> Hparams[np.ndarray]:
+class Order(NamedTuple):
+    """What a trial's order of rows is drawn from: trials of equal order read the same rows in every step."""
+
+    seed: int
+    copies: int = 0
+
+
+def orders_of(trials: Iterable[TrialConfig]) -> list[Order]:
+    """The different orders of a program's trials."""
+    return list(dict.fromkeys(Order(trial.seed, trial.copies) for trial in trials))
+
+
+def hparams(trials: Sequence[TrialConfig], orders: Sequence[Order], total_steps: int) -> Hparams[np.ndarray]:
     """The traced numbers of a group.
 
     Args:
         trials: The group's trials.
-        seeds: The seeds of the schedule's row orders, to which `order` points.
+        orders: Those of the schedule, to which `order` points.
         total_steps: Optimizer steps of every trial.
     """
     bounds = [prune_steps(trial.prune, total_steps) for trial in trials]
@@ -113,7 +142,7 @@ def hparams(trials: Sequence[TrialConfig], seeds: Sequence[int], total_steps: in
         temperature=np.array([t.temperature for t in trials], np.float32),
         teacher=np.zeros(len(trials), np.int32),
         seed=np.array([t.seed for t in trials], np.uint32),
-        order=np.array([list(seeds).index(t.seed) for t in trials], np.int32),
+        order=np.array([list(orders).index(Order(t.seed, t.copies)) for t in trials], np.int32),
     )
 
 

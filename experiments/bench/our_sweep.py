@@ -36,7 +36,7 @@ from bertjax.train.loop import Fit, fit, predict_rows
 from bertjax.train.mesh import make_mesh
 from bertjax.train.program import CompiledChunks, place_group, place_schedule, place_table
 from bertjax.train.state import Hparams, Losses, StepMetrics
-from bertjax.train.trial import split_groups, student_trials, students
+from bertjax.train.trial import orders_of, split_groups, student_trials, students
 from experiments.bench.step_profile import profiled
 
 SECONDS_DIGITS = 3
@@ -60,7 +60,7 @@ class Side:
     def inputs(self) -> TaskInputs:
         """The task, with the batch lengths that a sweep takes which is long enough to pay for their compilation."""
         trials = self.trials(self.study.methods, (0,))
-        inputs = task_inputs(trials[0], len(trials))
+        inputs = task_inputs(trials)
         lengths = inputs.rows.lengths[: len(inputs.rows.train)]
         return replace(inputs, edges=choose_edges(lengths, self.buckets, self.study.train.batch_size))
 
@@ -81,8 +81,8 @@ class Side:
         Its weights do not matter for the time: it is the start of a trial with all layers.
         """
         trial = replace(self.trials(("none",), (0,))[0], num_hidden_layers=None)
-        inputs = replace(task_inputs(trial, 1), eval_edges=self.inputs.eval_edges)
-        state, _ = place_group([trial], Starts(inputs, {}).used, (0,), 1, self.mesh)
+        inputs = replace(task_inputs([trial]), eval_edges=self.inputs.eval_edges)
+        state, _ = place_group([trial], Starts(inputs, {}).used, orders_of([trial]), 1, self.mesh)
         chunks = CompiledChunks(program_spec([trial], inputs, [FLOAT]), self.mesh)
         table = place_table(inputs.rows.table(inputs.config.num_labels), self.mesh)
         taken = []
@@ -129,7 +129,7 @@ class Side:
             teacher_logits: np.ndarray | None) -> Fit:
         """Trains from the start; `steps` may be some of the schedule's, whose arrays have the shapes compiled for."""
         whole = self.schedule(seeds)
-        placed = [place_group(group, self.starts.used, seeds, len(whole.bucket), self.mesh)
+        placed = [place_group(group, self.starts.used, orders_of(trials), len(whole.bucket), self.mesh)
                   for group in split_groups(trials).values()]
         states, numbers = jax.block_until_ready(tuple(zip(*placed, strict=True)))
         return fit(

@@ -49,7 +49,7 @@ def stacked_weights(draw: st.DrawFn) -> tuple[np.ndarray, list[int]]:
 
 
 @given(stacked_weights())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_exactly_the_smallest_are_dropped_ties_from_the_lowest_index(case: tuple[np.ndarray, list[int]]) -> None:
     weights, counts = case
     masks = np.asarray(trial_masks(weights, jnp.array(counts, jnp.int32)))

@@ -29,7 +29,7 @@ def units_at_steps(initial: int, final: int, begin: int, end: int, exponent: flo
 
 
 @given(**SCHEDULES)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @example(initial=0, final=6000, begin=8, span=0, exponent=CUBIC)
 def test_units_are_the_rounded_formula(initial: int, final: int, begin: int, span: int, exponent: float) -> None:
     units = units_at_steps(initial, final, begin, begin + span, exponent)
@@ -43,7 +43,7 @@ def test_units_are_the_rounded_formula(initial: int, final: int, begin: int, spa
 
 
 @given(**SCHEDULES)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_a_schedule_that_rises_never_falls(initial: int, final: int, begin: int, span: int, exponent: float) -> None:
     low, high = sorted((initial, final))
     units = units_at_steps(low, high, begin, begin + span, exponent)
@@ -69,7 +69,7 @@ def test_trials_of_one_program_have_their_own_schedules() -> None:
 
 
 @given(st.one_of(st.integers(1, 2**24), st.integers(2**31 - 2**16, 2**31 - 1)), st.integers(0, SPARSITY_STEPS - 1))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @example(2**24, 9999)
 @example(2**31 - 1, 9999)
 def test_dropped_count_is_the_exact_floor(size: int, units: int) -> None:

@@ -16,6 +16,7 @@ from bertjax.data.batches import (
     eval_batches,
     padding_fraction,
     train_schedule,
+    with_copies,
 )
 from bertjax.data.draws import draw_order
 from bertjax.data.sources import load_task
@@ -123,6 +124,32 @@ def test_a_seed_has_its_own_order_that_no_other_seed_touches():
     assert (first == second).mean() < 0.1
     longer = train_schedule(lengths, edges, 32, 3, [1])
     np.testing.assert_array_equal(longer.row_index[0][:len(alone.bucket)], alone.row_index[0])
+
+
+def test_an_epoch_reads_one_text_of_each_row_and_as_many_epochs_as_texts_read_all():
+    lengths, copies, rows = made_lengths(), 2, 2000
+    plain = train_schedule(lengths, choose_edges(lengths, 6, 32), 32, 3, [1, 1])
+    made = with_copies(plain, rows, [copies, 0], [1, 1])
+    np.testing.assert_array_equal(made.row_index[1], plain.row_index[1])
+    np.testing.assert_array_equal(made.row_index % rows, plain.row_index)
+    real = made.row_weight > 0
+    texts = np.stack([np.sort(epoch[weight]) for epoch, weight in zip(
+        np.split(made.row_index[0], 3), np.split(real, 3), strict=True)])
+    assert np.array_equal(np.sort(texts.ravel()), np.arange(3 * rows))  # each text once in three epochs
+    # Every epoch has all three kinds in about equal parts.
+    kinds = np.stack([np.bincount(epoch // rows, minlength=3) for epoch in texts])
+    assert kinds.min() > rows / 3 * 0.85
+
+
+def test_texts_are_drawn_by_the_seed():
+    lengths = made_lengths()
+    plain = train_schedule(lengths, (int(lengths.max()),), 32, 1, [1, 2])
+    together = with_copies(plain, 2000, [1, 1], [1, 2])
+    alone = with_copies(train_schedule(lengths, plain.edges, 32, 1, [2]), 2000, [1], [2])
+    np.testing.assert_array_equal(together.row_index[1], alone.row_index[0])
+    first, second = (dict(zip((order % 2000).ravel(), (order // 2000).ravel(), strict=True))
+                     for order in together.row_index)
+    assert 0.4 < np.mean([first[row] == second[row] for row in range(2000)]) < 0.6
 
 
 def test_which_rows_move_up_differs_between_seeds_and_epochs():

@@ -25,7 +25,7 @@ CONFIGS = st.builds(
 
 
 @given(CONFIGS, st.integers(0, 2**32 - 1))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_what_is_saved_reads_back_bitwise(tmp_path_factory, config, seed):
     random = np.random.default_rng(seed)
     leaves = {path: random.integers(0, 2**31, shape, dtype=np.uint32).view(np.float32)

@@ -41,7 +41,7 @@ def test_counts_are_the_published_ones_and_the_trees(name):
 
 
 @given(CONFIGS)
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 def test_arithmetic_is_the_tree_for_any_shape(config):
     tree = paths(jax.eval_shape(lambda: init_params(config)))
     assert {path: leaf.shape for path, leaf in tree.items()} == param_shapes(config)

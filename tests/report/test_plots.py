@@ -1,4 +1,4 @@
-"""Charts: eight signs that cannot be mistaken, front and teacher where they belong."""
+"""Charts: signs that cannot be mistaken, front and teacher where they belong."""
 
 import itertools
 
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bertjax.config import METHODS
+from bertjax.config import AUGMENTED, METHODS
 from bertjax.report.headline import panels
 from bertjax.report.placing import LABEL_ALL, place_names
 from bertjax.report.plots import MARKS, curve_figures, size_domain, spec, ticks, tradeoff_figures
@@ -21,11 +21,12 @@ def luminance(colour: str) -> float:
 
 
 def test_colour_alone_and_shape_alone_tell_the_subsets_apart() -> None:
-    assert tuple(MARKS) == METHODS
-    assert len({mark.colour for mark in MARKS.values()}) == len({(m.shape, m.filled) for m in MARKS.values()}) == 8
+    assert tuple(MARKS) == (*METHODS, *AUGMENTED)
+    assert len({mark.colour for mark in MARKS.values()}) == len({(m.shape, m.filled) for m in MARKS.values()}) == 12
     for methods, mark in MARKS.items():
-        assert mark.filled == ("K" in methods)
-        assert mark.shape == MARKS[methods.replace("K", "") or "none"].shape
+        if methods in METHODS:
+            assert mark.filled == ("K" in methods)
+            assert mark.shape == MARKS[methods.replace("K", "") or "none"].shape
         assert 1.05 / (luminance(mark.colour) + 0.05) >= 3, "contrast with white of graphics, WCAG 1.4.11"
 
 

@@ -14,10 +14,11 @@ import pytest
 
 import bertjax
 from bertjax.artifact.load import load
-from bertjax.config import METHODS, InputError, StudyConfig
+from bertjax.config import METHODS, AugmentConfig, InputError, StudyConfig
 from bertjax.data.sources import load_task
 from bertjax.report.page import write_report
 from bertjax.sweep import run as run_module
+from bertjax.sweep import teacher as teacher_module
 from bertjax.sweep.ledger import RESULT_COLUMNS, open_ledger
 from bertjax.sweep.plan import describe_plan
 from bertjax.sweep.run import best_ids, run_study
@@ -118,6 +119,36 @@ def test_teacher_outputs_come_from_the_cache_the_second_time(
 ) -> None:
     run_study(replace(study, methods=("K",)), tmp_path, keep_models="none")
     assert "read from the cache" in messages.text
+
+
+def test_copies_change_trials_with_k_and_a_and_are_taught_once(
+    study: StudyConfig, tmp_path: Path, messages: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = replace(study, methods=("none", "K", "A"), copies=(0, 2), augment=AugmentConfig(rate=1.0))
+    results = run_study(asked, tmp_path / "first", keep_models="all")
+    assert list(zip(results["methods"], results["copies"], strict=True)) == [
+        ("none", 0), ("K", 0), ("K", 2), ("A", 2)]
+    assert set(results["steps"]) == {36} and set(results["status"]) == {"done"}
+    models = {(tmp_path / "first" / "trials" / name / "model" / "model.safetensors").read_bytes()
+              for name in results["trial_id"]}
+    assert len(models) == 4
+    messages.clear()
+    monkeypatch.setattr(teacher_module, "predict_rows", no_forward_pass)
+    again = run_study(asked, tmp_path / "second", keep_models="none")
+    assert "read from the cache" in messages.text
+    assert again["score"].tolist() == results["score"].tolist()
+
+
+def no_forward_pass(*_args, **_kwargs):
+    raise AssertionError("the teacher's outputs were to be read from the cache")
+
+
+def test_augmented_epochs_are_longer_and_equal_for_k_and_a(study: StudyConfig, tmp_path: Path) -> None:
+    asked = replace(study, methods=("none", "K", "A"), copies=(1,), budget="augmented_epochs",
+                    train=replace(study.train, epochs=2))
+    results = run_study(asked, tmp_path, keep_models="none").set_index("methods")
+    assert results["steps"].to_dict() == {"none": 12, "K": 24, "A": 24}
+    assert set(results["status"]) == {"done"} and set(results["epochs"]) == {2}
 
 
 def test_a_diverging_trial_is_marked_and_the_others_are_not(study: StudyConfig, tmp_path: Path) -> None:

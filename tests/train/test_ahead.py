@@ -17,7 +17,7 @@ from bertjax.train.hlo import Product, read_program
 from bertjax.train.mesh import make_mesh
 from bertjax.train.program import place_group, place_schedule, place_table
 from bertjax.train.step import ProgramSpec
-from bertjax.train.trial import split_groups
+from bertjax.train.trial import Order, split_groups
 from tests.train.toy import LABELS, Toy
 
 TINY = replace(size_config("tiny"), vocab_size=64, num_hidden_layers=1)
@@ -30,7 +30,7 @@ QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes
 def test_arguments_are_those_of_a_real_program_also_where_groups_and_batches_are_filled_up(toy: Toy) -> None:
     mesh = make_mesh((2, 2))
     trials = [toy.trial(methods) for methods in ("none", "K", "P", "Q", "QK")]
-    groups = [place_group(group, toy.initial, [0], 5, mesh) for group in split_groups(trials).values()]
+    groups = [place_group(group, toy.initial, [Order(0)], 5, mesh) for group in split_groups(trials).values()]
     table = toy.rows.table(LABELS, toy.teacher_logits)
     schedule = place_schedule(np.zeros((1, 5, 7), np.int32), np.ones((5, 7), np.float32), mesh)
     real = (tuple(g for g, _ in groups), tuple(h for _, h in groups), place_table(table, mesh), schedule, np.int32(1))

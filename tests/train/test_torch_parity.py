@@ -27,6 +27,7 @@ from bertjax.sweep.inputs import TaskInputs, task_inputs
 from bertjax.train.loop import fit
 from bertjax.train.mesh import make_mesh
 from bertjax.train.program import CompiledChunks, place_group, place_schedule, place_table
+from bertjax.train.trial import orders_of
 
 pytestmark = pytest.mark.parity
 
@@ -105,7 +106,7 @@ def problem_type(regression: bool) -> ProblemType:
 def train_ours(trial: TrialConfig, inputs: TaskInputs, schedule: Schedule) -> tuple[Trained, KeepMasks]:
     """Trains one trial by the program of a sweep."""
     mesh = make_mesh((1, 1))
-    state, numbers = place_group([trial], Starts(inputs, {}).used, [trial.seed], STEPS, mesh)
+    state, numbers = place_group([trial], Starts(inputs, {}).used, orders_of([trial]), STEPS, mesh)
     fitted = fit(
         CompiledChunks(program_spec([trial], inputs, [trial.quantize]), mesh), (state,), (numbers,),
         place_table(inputs.rows.table(inputs.config.num_labels), mesh), schedule,
@@ -178,7 +179,7 @@ def path_differences(start: Params, ours: Params, theirs: Params) -> dict[str, f
 
 def compare(trial: TrialConfig, folder: Path, capsys: pytest.CaptureFixture[str]) -> tuple[Trained, KeepMasks]:
     """Trains both, says how far they are apart, and holds them to the bounds."""
-    inputs = task_inputs(trial, 1)
+    inputs = task_inputs([trial])
     lengths = inputs.rows.lengths[: len(inputs.rows.train)]
     schedule = train_schedule(lengths, inputs.edges, trial.train.batch_size, 1, [trial.seed])
     assert len(schedule.bucket) == STEPS

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from bertjax.config import FLOAT, METHODS, InputError, PruneConfig, StudyConfig, TeacherConfig
+from bertjax.sweep.experiments import load_study
 from bertjax.train.mesh import choose_mesh, padded, parse_mesh
 from bertjax.train.trial import (
+    Order,
     Student,
     hparams,
+    orders_of,
     prune_steps,
     split_groups,
     split_programs,
@@ -31,6 +36,45 @@ def test_the_grid_has_each_setting_once() -> None:
     teacher = teacher_trial(STUDY, "sst2")
     assert {trial.teacher for trial in trials} == {None, teacher.trial_id}
     assert teacher.methods == "none" and teacher.num_hidden_layers is None
+
+
+def test_copies_are_read_by_trials_with_k_or_a_alone() -> None:
+    study = replace(STUDY, methods=("none", "P", "K", "A", "QAP"), copies=(0, 2), sparsities=(0.6,), seeds=(3,),
+                    learning_rates=(1e-4,))
+    trials = student_trials(study, "sst2", Student("m", 2))
+    assert [(trial.methods, trial.copies) for trial in trials] == [
+        ("none", 0), ("P", 0), ("K", 0), ("K", 2), ("A", 2), ("QAP", 2)]
+    assert all((trial.augment == study.augment) == (trial.copies > 0) for trial in trials)
+    assert all((trial.distill_weight > 0) == (trial.methods == "K") for trial in trials)
+    assert orders_of(trials) == [Order(3, 0), Order(3, 2)]
+    assert len({trial.trial_id for trial in trials}) == 6
+
+
+def test_longer_epochs_are_programs_of_their_own() -> None:
+    study = replace(STUDY, methods=("none", "K", "A"), copies=(1, 3), budget="augmented_epochs", learning_rates=(1e-4,))
+    programs = split_programs(student_trials(study, "sst2", Student("m", 2)), 32)
+    assert [{(trial.methods, trial.copies) for trial in program} for program in programs] == [
+        {("none", 0)}, {("K", 1), ("A", 1)}, {("K", 3), ("A", 3)}]
+    assert [program[0].texts_per_row for program in programs] == [1, 2, 4]
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"copies": (-1,)}, "copies must not be negative"),
+    ({"copies": (4,)}, "copies must be at most the 3 epochs; got 4"),
+    ({"methods": ("A",)}, "methods with A need augmented copies"),
+    ({"methods": ("KA",)}, "unknown methods 'KA'"),
+    ({"budget": "free"}, "budget must be equal_steps or augmented_epochs"),
+])
+def test_copies_that_cannot_work_are_refused(changes: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        replace(STUDY, **changes)
+
+
+def test_the_id_of_a_trial_stays_when_settings_are_added() -> None:
+    """Results of former versions are found again: this is the id that version 0.1 gave."""
+    trial = student_trials(load_study("glue_minilm"), "mrpc", Student("minilm", 3))[0]
+    assert (trial.methods, trial.seed) == ("none", 0) and trial.trial_id == "1888e60c57f1"
+    assert replace(trial, copies=1).trial_id != trial.trial_id
 
 
 def test_students_are_depths_of_a_model_or_sizes() -> None:
@@ -63,7 +107,7 @@ def test_pruning_ends_on_a_mask_update_before_the_last_step(total: int) -> None:
 
 def test_the_numbers_of_a_group() -> None:
     trials = [t for t in student_trials(STUDY, "sst2", Student("m", 2)) if t.methods == "KP" and t.learning_rate < 2e-4]
-    numbers = hparams(trials, [3, 5], 100)
+    numbers = hparams(trials, [Order(3), Order(5)], 100)
     assert numbers.final_sparsity.tolist() == [round(10_000 * t.sparsity) for t in trials]
     assert set(numbers.final_sparsity.tolist()) == {4000, 6000}
     assert numbers.seed.tolist() == [t.seed for t in trials]

@@ -20,7 +20,7 @@ from bertjax.train.mesh import make_mesh
 from bertjax.train.program import CompiledChunks, place_group, place_schedule, place_table
 from bertjax.train.step import ProgramSpec
 from bertjax.train.table import TaskRows, task_rows
-from bertjax.train.trial import split_groups
+from bertjax.train.trial import Order, split_groups
 
 VOCAB, LABELS, BATCH, EPOCHS = 50, 3, 8, 2
 EDGES = (6, 10)
@@ -86,7 +86,8 @@ class Toy:
             schedule = replace(schedule, bucket=schedule.bucket[only_step : only_step + 1], steps_per_epoch=1,
                                row_index=np.roll(schedule.row_index, -only_step, axis=1),
                                row_weight=np.roll(schedule.row_weight, -only_step, axis=0))
-        groups = [place_group(group, initial, seeds, total, mesh) for group in split_groups(trials).values()]
+        orders = [Order(seed) for seed in seeds]
+        groups = [place_group(group, initial, orders, total, mesh) for group in split_groups(trials).values()]
         chunks = CompiledChunks(self.spec(trials), mesh)
         table = self.rows.table(LABELS, self.teacher_logits if teacher_logits is None else teacher_logits)
         states, numbers = zip(*groups, strict=True)
