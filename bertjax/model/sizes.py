@@ -57,6 +57,11 @@ def encoder_linear_count(config: BertConfig) -> int:
     return config.num_hidden_layers * (4 * hidden * hidden + 2 * hidden * ffn)
 
 
+def word_embedding_count(config: BertConfig) -> int:
+    """Scalars in the word embedding, the table that a text's tokens are looked up in."""
+    return config.vocab_size * config.hidden_size
+
+
 def param_count(config: BertConfig, num_labels: int | None = None) -> int:
     """Scalars in the model with its pooler; `num_labels` adds a task head of that many outputs."""
     hidden, ffn = config.hidden_size, config.intermediate_size

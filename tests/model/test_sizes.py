@@ -9,7 +9,15 @@ from bertjax.config import SIZES as SIZE_NAMES
 from bertjax.config import BertConfig, InputError
 from bertjax.model.bert import init_params
 from bertjax.model.layout import HEAD, param_shapes
-from bertjax.model.sizes import SIZES, encoder_linear_count, hub_name, param_count, size_config, size_name
+from bertjax.model.sizes import (
+    SIZES,
+    encoder_linear_count,
+    hub_name,
+    param_count,
+    size_config,
+    size_name,
+    word_embedding_count,
+)
 from bertjax.params import ENCODER_KERNELS, count, paths
 
 MILLIONS = {"tiny": (4.39, 0.39), "mini": (11.17, 3.15), "small": (28.76, 12.58), "medium": (41.37, 25.17),
@@ -46,6 +54,7 @@ def test_arithmetic_is_the_tree_for_any_shape(config):
     tree = paths(jax.eval_shape(lambda: init_params(config)))
     assert {path: leaf.shape for path, leaf in tree.items()} == param_shapes(config)
     assert param_count(config, config.num_labels) == count(tree)
+    assert word_embedding_count(config) == count(tree, "bert/embeddings/word_embeddings/embedding")
 
 
 @pytest.mark.parametrize("name", SIZE_NAMES)
