@@ -180,14 +180,14 @@ def run_sweep(study: StudyConfig, run_dir: Path, keep_models: str, mesh: str | N
         sys.exit(1)
 
 
-def check_writable(folder: Path) -> None:
-    """Makes the folder and writes to it, before the minutes in which JAX starts and trains."""
+def check_writable(folder: Path, flag: str = "--run-dir") -> None:
+    """Makes the folder that `flag` names and writes to it, before the minutes in which a model trains or predicts."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise InputError(f"--run-dir must be a folder that can be written, got {folder}: {error.strerror}") from error
+        raise InputError(f"{flag} must be a folder that can be written, got {folder}: {error.strerror}") from error
 
 
 def evaluate(command: Evaluate) -> None:
@@ -207,7 +207,12 @@ def evaluate(command: Evaluate) -> None:
 
 
 def predict(command: Predict) -> None:
-    """Prints the label and probabilities, or the score, of every text."""
+    """Prints the label and probabilities, or the score, of every text; or writes a submission to GLUE."""
+    if command.glue_submission is not None:
+        submit(command, Path(command.glue_submission))
+        return
+    require(not (command.task or command.data_dir), "predict takes --task and --data-dir only with --glue-submission; "
+                                                    "to score a model on a task's dev rows: bertjax evaluate")
     texts = texts_of(command)
     from bertjax.artifact.load import load
     results = load(command.model).predict(texts)
@@ -218,6 +223,24 @@ def predict(command: Predict) -> None:
     else:
         for row in rows:
             print(json.dumps(row, ensure_ascii=False, default=float))
+
+
+def submit(command: Predict, folder: Path) -> None:
+    """Writes the files of GLUE's leaderboard that a model of the task answers, and says what is missing."""
+    require(command.task is not None, "--glue-submission needs --task, the task of GLUE that the model was trained on")
+    require(not (command.texts or command.second or command.file or command.text_columns != ("text",)),
+            "--glue-submission predicts the test rows of --task; leave out texts, --second, --file and --text-columns")
+    from bertjax.data.leaderboard import load_submission_rows
+    from bertjax.data.tasks import find_task
+    task = find_task(command.task or "")
+    rows, left_out = load_submission_rows(task, None if command.data_dir is None else Path(command.data_dir))
+    from bertjax.artifact.load import load
+    from bertjax.artifact.submission import describe_submission, predict_submission, write_submission
+    model = load(command.model)
+    model.columns_of(task)  # refuses a model of another task before anything is made
+    check_writable(folder, "--glue-submission")
+    write_submission(folder, predict_submission(model, task, rows))
+    print(describe_submission(folder, rows, left_out))
 
 
 def texts_of(command: Predict) -> list[str] | list[tuple[str, str]]:

@@ -250,7 +250,7 @@ class Evaluate:
 
 @dataclass(frozen=True)
 class Predict:
-    """Label texts: a table on a terminal, else one JSON object per line."""
+    """Label texts: a table on a terminal, else one JSON object per line. Or write files for GLUE's leaderboard."""
 
     model: Positional[str]
     """Hub name, folder, or a trial's folder."""
@@ -262,6 +262,12 @@ class Predict:
     """One text per line (- is standard input), or a .csv, .tsv, .jsonl or .parquet file."""
     text_columns: tuple[str, ...] = ("text",)
     """One or two columns of such a file."""
+    glue_submission: Annotated[Text, arg(metavar="DIR")] = None
+    """Instead: predict the test rows of --task and write them there as the leaderboard takes them."""
+    task: Text = None
+    """With --glue-submission: cola sst2 mrpc stsb qqp mnli qnli rte."""
+    data_dir: Text = None
+    """With --glue-submission: folder of GLUE in its own layout or the hub's; by default the hub."""
 
 
 @dataclass(frozen=True)

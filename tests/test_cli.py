@@ -143,6 +143,15 @@ def test_train_is_a_study_of_one_trial() -> None:
     (["predict", "m", "a", "--second", "b", "c"], "--second must hold one text for each of the 1 first ones, got 2"),
     (["predict", "m", "a", "--file", "f"], "predict takes texts or --file, got both"),
     (["predict", "m", "--file", "no/such.txt"], "no/such.txt does not exist"),
+    (["predict", "m", "a", "--task", "rte"], "predict takes --task and --data-dir only with --glue-submission"),
+    (["predict", "m", "--data-dir", "d"], "predict takes --task and --data-dir only with --glue-submission"),
+    (["predict", "m", "--glue-submission", "d"], "--glue-submission needs --task"),
+    (["predict", "m", "a", "--glue-submission", "d", "--task", "rte"], "leave out texts, --second, --file"),
+    (["predict", "m", "--file", "f", "--glue-submission", "d", "--task", "rte"], "leave out texts, --second, --file"),
+    (["predict", "m", "--text-columns", "a", "--glue-submission", "d", "--task", "rte"], "--text-columns"),
+    (["predict", "m", "--glue-submission", "d", "--task", "wnli"], "unknown task 'wnli'"),
+    (["predict", "m", "--glue-submission", "d", "--task", "gloss-class"], "gloss-class is not on GLUE's leaderboard"),
+    (["predict", "m", "--glue-submission", "d", "--task", "rte", "--data-dir", "no/such"], "must hold RTE/test.tsv"),
 ], ids=lambda value: " ".join(value) if isinstance(value, list) else "")
 def test_bad_input_is_one_line_and_exit_code_2(argv: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert exit_of(*argv) == 2

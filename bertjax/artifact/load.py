@@ -17,7 +17,8 @@ from jaxtyping import Bool, Float, Int
 from bertjax.compress.quantize import dot_general, quantize_embeddings
 from bertjax.config import FLOAT, BertConfig, InputError, QuantizeConfig, require
 from bertjax.data.batches import choose_edges, eval_batches
-from bertjax.data.sources import TaskData, unlabelled
+from bertjax.data.sources import Examples, TaskData, unlabelled
+from bertjax.data.tasks import Task
 from bertjax.data.tokens import TokenizedSplit, load_tokenizer, tokenize
 from bertjax.metrics import glue_score, score_predictions
 from bertjax.model.bert import Inputs, logits_fn
@@ -89,16 +90,40 @@ class Model:
         Raises:
             InputError: The task's labels are not the model's.
         """
-        columns = self._columns_of(data)
         result: dict[str, float] = {}
         for split, examples in data.dev.items():
-            tokens = tokenize(examples, self.tokenizer, self.max_length, None)
-            metrics = score_predictions(data.task, self._logits_of(tokens)[:, columns], examples.labels)
+            metrics = score_predictions(data.task, self.task_logits(data.task, examples), examples.labels)
             if not result:
                 result = {"score": glue_score(data.task, metrics), **metrics}
             else:
                 result |= {f"{name}_{split.removeprefix('validation_')}": value for name, value in metrics.items()}
         return result
+
+    def task_logits(self, task: Task, examples: Examples) -> Float[np.ndarray, "row labels"]:
+        """Logits of a task's rows with a column for each of the task's labels, in its order; for regression the score.
+
+        Raises:
+            InputError: The task's labels are not the model's.
+        """
+        columns = self.columns_of(task)
+        return self._logits_of(tokenize(examples, self.tokenizer, self.max_length, None))[:, columns]
+
+    def columns_of(self, task: Task) -> list[int]:
+        """For each of the task's labels its column in the logits; labels named LABEL_0 and so on are in its order.
+
+        Raises:
+            InputError: The task's labels are not the model's.
+        """
+        require(task.regression == self.regression and task.num_labels == self.config.num_labels,
+                f"the model must fit the task {task.name}, which has "
+                f"{'a score' if task.regression else f'{task.num_labels} labels'}; the model gives "
+                f"{'a score' if self.regression else f'{self.config.num_labels} labels'}")
+        if task.regression or set(self.label_names) == {f"LABEL_{i}" for i in range(task.num_labels)}:
+            return list(range(task.num_labels))
+        require(set(task.label_names) == set(self.label_names),
+                f"the model's labels must be those of {task.name} ({', '.join(task.label_names)}), "
+                f"got {', '.join(self.label_names)}")
+        return [self.label_names.index(name) for name in task.label_names]
 
     @functools.cached_property
     def _forward(self) -> Any:
@@ -116,20 +141,6 @@ class Model:
             real = weight > 0
             made[rows[real]] = self.logits(padded[rows, :length], mask, types)[real]
         return made
-
-    def _columns_of(self, data: TaskData) -> list[int]:
-        """For each of the task's labels its column in the logits."""
-        task = data.task
-        require(task.regression == self.regression and task.num_labels == self.config.num_labels,
-                f"the model must fit the task {task.name}, which has "
-                f"{'a score' if task.regression else f'{task.num_labels} labels'}; the model gives "
-                f"{'a score' if self.regression else f'{self.config.num_labels} labels'}")
-        if task.regression or set(self.label_names) == {f"LABEL_{i}" for i in range(task.num_labels)}:
-            return list(range(task.num_labels))
-        require(set(task.label_names) == set(self.label_names),
-                f"the model's labels must be those of {task.name} ({', '.join(task.label_names)}), "
-                f"got {', '.join(self.label_names)}")
-        return [self.label_names.index(name) for name in task.label_names]
 
     def _check(self, ids: np.ndarray, mask: Bool[np.ndarray, "batch seq"], types: np.ndarray) -> None:
         require(ids.ndim == 2 and ids.shape == mask.shape == types.shape,

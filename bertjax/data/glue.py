@@ -59,8 +59,8 @@ def load_local(task: Task, data_dir: Path) -> TaskData:
             return TaskData(task, _read_split(task, folder / "train.tsv", layout), dev)
     folder = data_dir / task.name
     if any(folder.glob("train-*.parquet")):
-        dev = {split: hub_examples(task, _read_shards(folder, split)) for split in task.dev_splits}
-        return TaskData(task, hub_examples(task, _read_shards(folder, "train")), dev)
+        dev = {split: hub_examples(task, read_shards(folder, split)) for split in task.dev_splits}
+        return TaskData(task, hub_examples(task, read_shards(folder, "train")), dev)
     raise InputError(f"the data folder {data_dir} must hold {task.folder}/train.tsv (GLUE's layout) or "
                      f"{task.name}/train-*.parquet (the hub's); got neither")
 
@@ -71,18 +71,32 @@ def load_hub(task: Task) -> TaskData:
     Raises:
         InputError: the hub cannot be reached and the task is not in the cache.
     """
+    tables = hub_tables(task.name, ("train", *task.dev_splits),
+                        ", or use the bundled gloss-class, gloss-sense or gloss-similarity")
+    return TaskData(task, hub_examples(task, tables["train"]),
+                    {split: hub_examples(task, tables[split]) for split in task.dev_splits})
+
+
+def hub_tables(config: str, splits: Sequence[str], other_ways: str = "") -> dict[str, Table]:
+    """Splits of one config of the hub's data set by name, through `datasets` and its cache.
+
+    Raises:
+        InputError: the hub cannot be reached and the config is not in the cache; `other_ways` ends the message.
+    """
     import datasets
 
     try:
-        splits = datasets.load_dataset(HUB_DATASET, task.name)
+        loaded = datasets.load_dataset(HUB_DATASET, config)
     except Exception as error:  # whatever the hub, the network or the cache raises, the way out is the same
         reason = str(error).split("\n")[0]
-        raise InputError(f"{task.name} could not be loaded from the hub's {HUB_DATASET} ({reason}); give --data-dir a "
-                         "folder of GLUE, or use the bundled gloss-class, gloss-sense or gloss-similarity") from error
-    tables = {name: Table(f"{HUB_DATASET} {task.name} {name}", {key: list(split[key]) for key in split.column_names},
-                          range(1, split.num_rows + 1), unit="row") for name, split in splits.items()}
-    return TaskData(task, hub_examples(task, tables["train"]),
-                    {split: hub_examples(task, tables[split]) for split in task.dev_splits})
+        raise InputError(f"{config} could not be loaded from the hub's {HUB_DATASET} ({reason}); give --data-dir a "
+                         f"folder of GLUE{other_ways}") from error
+    tables = {}
+    for name in splits:
+        split = loaded[name]
+        columns = {key: list(split[key]) for key in split.column_names}
+        tables[name] = Table(f"{HUB_DATASET} {config} {name}", columns, range(1, split.num_rows + 1), unit="row")
+    return tables
 
 
 def hub_examples(task: Task, table: Table) -> Examples:
@@ -105,16 +119,17 @@ def read_original(path: Path, layout: TsvLayout) -> Table:
     return table_of(str(path), header, kept, lines)
 
 
-def _read_split(task: Task, path: Path, layout: TsvLayout) -> Examples:
-    classes = _digits(task.label_names) if layout.digits else task.label_names
-    return examples_from(read_original(path, layout), layout.text_columns, layout.label_column, classes)
-
-
-def _read_shards(folder: Path, split: str) -> Table:
+def read_shards(folder: Path, split: str) -> Table:
+    """The Parquet files of one split in the hub's layout. Raises `InputError` where there is none."""
     paths = sorted(folder.glob(f"{split}-*.parquet"))
     if not paths:
         raise InputError(f"{folder} must hold {split}-*.parquet; got none")
     return read_parquet(paths)
+
+
+def _read_split(task: Task, path: Path, layout: TsvLayout) -> Examples:
+    classes = _digits(task.label_names) if layout.digits else task.label_names
+    return examples_from(read_original(path, layout), layout.text_columns, layout.label_column, classes)
 
 
 def _digits(names: Sequence[str]) -> list[str]:
