@@ -157,7 +157,8 @@ def overrides(grid: GridOptions | None, options: StudyOptions) -> dict[str, Any]
     """Flags as the arguments of `override`."""
     parts = {"data": data_values(options.data)}
     parts |= {name: asdict(getattr(options, name)) for name in ("train", "quantize", "prune", "augment", "teacher")}
-    return (asdict(grid) if grid else {}) | parts | {"budget": options.budget}
+    return (asdict(grid) if grid else {}) | parts | {
+        name: getattr(options, name) for name in ("budget", "select_on", "select_epoch")}
 
 
 def data_values(options: DataOptions) -> dict[str, Any]:

@@ -29,6 +29,7 @@ Bits = Annotated[Union[None, int, Literal["none"]], _optional("N|none")]
 Choice = Annotated[Union[None, bool], _optional("True|False")]
 Budget = Annotated[Union[None, Literal["equal_steps", "augmented_epochs"]],
                    _optional("equal_steps|augmented_epochs")]
+SelectOn = Annotated[Union[None, Literal["train", "dev"]], _optional("train|dev")]
 Dtype = Annotated[Union[None, Literal["float32", "bfloat16"]], _optional("float32|bfloat16")]
 Schedule = Annotated[Union[None, Literal["linear", "cubic"]], _optional("linear|cubic")]
 Mesh = Annotated[
@@ -175,6 +176,10 @@ class StudyOptions:
     augment: OmitArgPrefixes[AugmentOptions] = field(default_factory=AugmentOptions)
     budget: Budget = None
     """Copies take the place of the original in some epochs, or make every epoch longer."""
+    select_on: SelectOn = None
+    """Pick the best of several learning rates on a slice held out of the training rows, or on dev as the papers do."""
+    select_epoch: Choice = None
+    """Take each trial's best epoch instead of its last, picked in the same place."""
     teacher: OmitArgPrefixes[TeacherOptions] = field(default_factory=TeacherOptions)
 
 

@@ -241,6 +241,11 @@ class StudyConfig:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     budget: Literal["equal_steps", "augmented_epochs"] = "equal_steps"
     """What copies cost: nothing, as each epoch reads one of a row's texts; or an epoch is all of them."""
+    select_on: Literal["train", "dev"] = "train"
+    """Where the best of several learning rates (and epochs) is picked: on a slice held out of the training rows, or on
+    the dev rows that are then reported too, as the papers do."""
+    select_epoch: bool = False
+    """Take each trial's best epoch instead of its last."""
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
     max_trials_per_program: int = 32
     """Trials stacked in one program at most; more are split into several."""
@@ -259,6 +264,7 @@ class StudyConfig:
             known = (*METHODS, *AUGMENTED)
             require(method in known, f"unknown methods {method!r}; they are {', '.join(known)}")
         self._check_copies()
+        require(self.select_on in ("train", "dev"), f"select_on must be train or dev, got {self.select_on!r}")
         for layers in self.layers:
             require(layers >= 1, f"layers must be at least 1, got {layers}")
         for sparsity in self.sparsities:
@@ -280,6 +286,11 @@ class StudyConfig:
         if "Q" in "".join(self.methods):
             require(self.quantize.weight_bits is not None,
                     "methods with Q need weight_bits and activation_bits of 2 to 8; got none")
+
+    @property
+    def holds_out(self) -> bool:
+        """Whether a slice of the training rows is kept for picking learning rates or epochs."""
+        return self.select_on == "train" and (len(self.learning_rates) > 1 or self.select_epoch)
 
     def _check_copies(self) -> None:
         for copies in self.copies:
@@ -324,6 +335,10 @@ class TrialConfig:
     """None without copies."""
     budget: Literal["equal_steps", "augmented_epochs"] = "equal_steps"
     """`equal_steps` without copies."""
+    hold_out: bool = False
+    """Train without the slice that learning rates or epochs are picked on."""
+    select_epoch: Literal["train", "dev"] | None = None
+    """Where the best epoch is picked; None takes the last."""
 
     @property
     def trial_id(self) -> str:
@@ -342,7 +357,8 @@ class TrialConfig:
         return 1 + self.copies if self.budget == "augmented_epochs" else 1
 
 
-ADDED: dict[str, Any] = {"copies": 0, "augment": None, "budget": "equal_steps"}
+ADDED: dict[str, Any] = {"copies": 0, "augment": None, "budget": "equal_steps", "hold_out": False,
+                         "select_epoch": None}
 """Fields of a trial that came later, with their value when off."""
 
 

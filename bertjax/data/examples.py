@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -12,6 +12,12 @@ from bertjax.config import InputError
 from bertjax.data.draws import draw_order
 from bertjax.data.tables import Table
 from bertjax.data.tasks import Task
+
+SELECTION = "selection"
+"""The split that `hold_out` makes."""
+
+SELECTION_SHARE, SELECTION_ROWS = 0.1, 2000
+"""Share of the training rows that is held out to select on, and the most rows of it."""
 
 SUBSET_SEED = 2208_09684
 """Draws the rows of `max_train_examples`: fixed, so that trials of different seeds see the same rows."""
@@ -72,7 +78,37 @@ def subset(examples: Examples, count: int | None) -> Examples:
     """`count` rows drawn without replacement by a fixed seed, in their original order; all of them if None or fewer."""
     if count is None or count >= len(examples):
         return examples
-    rows = np.sort(draw_order(len(examples), SUBSET_SEED)[:count])
+    return rows_of(examples, np.sort(draw_order(len(examples), SUBSET_SEED)[:count]))
+
+
+def hold_out(data: TaskData) -> TaskData:
+    """The task with a slice of its training rows as the dev split `SELECTION`, which is never trained on.
+
+    It has `SELECTION_SHARE` of the rows, at most `SELECTION_ROWS`, of each class or tenth of the scores alike; drawn by
+    a fixed seed, so that every trial holds out the same rows.
+
+    Raises:
+        InputError: There are too few rows to hold one out and train on others.
+    """
+    labels = data.train.labels
+    share = min(SELECTION_SHARE, SELECTION_ROWS / len(labels))
+    strata = labels
+    if data.task.regression:
+        strata = np.argsort(np.argsort(labels, kind="stable")) * 10 // len(labels)
+    held = np.zeros(len(labels), bool)
+    for stratum in np.unique(strata):
+        members = np.flatnonzero(strata == stratum)
+        order = draw_order(len(members), SUBSET_SEED, int(stratum) + 1)
+        held[members[order[: round(share * len(members))]]] = True
+    if not held.any():
+        raise InputError(f"selecting on a slice of the training rows needs at least 10 of some class, got {len(labels)}"
+                         " rows (or take --select-on dev)")
+    dev = {**data.dev, SELECTION: rows_of(data.train, np.flatnonzero(held))}
+    return replace(data, train=rows_of(data.train, np.flatnonzero(~held)), dev=dev)
+
+
+def rows_of(examples: Examples, rows: np.ndarray) -> Examples:
+    """The given rows, in the order given."""
     return Examples([examples.first[row] for row in rows],
                     None if examples.second is None else [examples.second[row] for row in rows],
                     examples.labels[rows])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -13,12 +14,13 @@ from jax.sharding import Mesh
 from bertjax.compress.prune import apply_masks
 from bertjax.config import QuantizeConfig, TrialConfig
 from bertjax.data.batches import Schedule, train_schedule, with_copies
+from bertjax.data.examples import SELECTION
 from bertjax.model.hf import Pretrained, from_pretrained
 from bertjax.params import Params
 from bertjax.sweep.experiments import model_source
 from bertjax.sweep.inputs import EVAL_BATCH_SIZE, TaskInputs
-from bertjax.sweep.outcome import Outcome, outcome
-from bertjax.train.loop import Fit, Listener, fit
+from bertjax.sweep.outcome import Outcome, outcome, split_score
+from bertjax.train.loop import Evaluation, Fit, Listener, fit
 from bertjax.train.program import CompiledChunks, place_group, place_schedule, place_table
 from bertjax.train.step import ProgramSpec
 from bertjax.train.trial import Order, orders_of, split_groups
@@ -109,6 +111,7 @@ def execute(
         rows, place_schedule(rows.row_index, rows.row_weight, mesh),
         eval_rows=inputs.rows.dev_rows, lengths=inputs.rows.lengths, eval_edges=inputs.eval_edges,
         eval_batch_size=EVAL_BATCH_SIZE, listener=listener, steps_per_chunk=steps_per_chunk,
+        scorer=partial(_select_scores, inputs, trials[0].select_epoch) if trials[0].select_epoch else None,
     )
     places = {trial: (g, i) for g, group in enumerate(groups.values()) for i, trial in enumerate(group)}
     share = fitted.seconds / len(trials)
@@ -134,6 +137,12 @@ def _schedule(trial: TrialConfig, inputs: TaskInputs, orders: Sequence[Order]) -
     if trial.texts_per_row > 1:
         return schedule
     return with_copies(schedule, len(inputs.rows.train), [order.copies for order in orders], seeds)
+
+
+def _select_scores(inputs: TaskInputs, on: str, evaluation: Evaluation) -> list[np.ndarray]:
+    """For each group the [trial] scores that epochs are selected by."""
+    split = SELECTION if on == "train" else next(iter(inputs.rows.dev))
+    return [np.array([split_score(inputs, split, logits) for logits in group]) for group in evaluation.logits]
 
 
 def _outcome(trial: TrialConfig, inputs: TaskInputs, fitted: Fit, group: int, index: int, seconds: float) -> Outcome:

@@ -15,7 +15,7 @@ import numpy as np
 from bertjax.config import BertConfig, TrialConfig, require
 from bertjax.data.augment import augmented
 from bertjax.data.batches import choose_edges, padding_fraction
-from bertjax.data.examples import Examples, TaskData
+from bertjax.data.examples import Examples, TaskData, hold_out
 from bertjax.data.sources import load_task
 from bertjax.data.tokens import load_tokenizer, tokenize
 from bertjax.model.hf import load_config
@@ -90,6 +90,8 @@ def teacher_inputs(teacher: TrialConfig, readers: Sequence[TrialConfig]) -> Task
 
 def _inputs(trial: TrialConfig, num_trials: int, readers: Sequence[TrialConfig]) -> TaskInputs:
     data = task_data(trial.task, trial.data)
+    if trial.hold_out:
+        data = hold_out(data)
     source = model_source(trial.model)
     stored = load_config(source)
     layers = stored.num_hidden_layers if trial.num_hidden_layers is None else trial.num_hidden_layers

@@ -28,11 +28,11 @@ RESULT_COLUMNS = (
     "trial_id", "task", "model", "size", "num_hidden_layers", "teacher", "methods", "sparsity", "weight_bits",
     "activation_bits", "distill_weight", "temperature", "seed", "learning_rate", "epochs", "steps", "status", "score",
     "score_movva", "accuracy", "f1", "mcc", "pearson", "spearman", "accuracy_mismatched", "params", "size_bytes_fp32",
-    "size_bytes_paper", "train_seconds", "copies",
+    "size_bytes_paper", "train_seconds", "copies", "select_score", "selected_epoch",
 )
 """The columns of results.csv and teachers.csv."""
 
-ADDED_COLUMNS: Row = {"copies": 0}
+ADDED_COLUMNS: Row = {"copies": 0, "select_score": None, "selected_epoch": None}
 """Columns that came later, with their value in the results of former versions."""
 
 AXES = ("sizes", "layers", "tasks", "methods", "copies", "sparsities", "learning_rates", "distill_weights",

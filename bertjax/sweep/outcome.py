@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from bertjax.artifact.size import size_bytes_fp32, size_bytes_paper
 from bertjax.config import TrialConfig
+from bertjax.data.examples import SELECTION
 from bertjax.data.tasks import METRICS
 from bertjax.metrics import constant_loss, glue_score, movva_score, score_predictions
 from bertjax.model.sizes import encoder_linear_count, param_count, size_name
@@ -30,7 +31,8 @@ class Outcome:
     row: dict[str, Any]
     """Its values of `RESULT_COLUMNS`."""
     metrics: list[dict[str, Any]]
-    """For each epoch: epoch, step, train_loss, task_loss, score and the task's metrics in points."""
+    """For each epoch: epoch, step, train_loss, task_loss, score and the task's metrics in points, and `select_score`
+    on the held-out slice of the training rows, where there is one."""
 
 
 def outcome(
@@ -50,12 +52,24 @@ def outcome(
     constant = constant_loss(inputs.data.task, inputs.data.train.labels)
     diverged = has_diverged(metrics, per_epoch[-1]["task_loss"], constant)
     diverged = diverged or not np.isfinite(logits[-1]).all()
-    scores = {} if diverged else per_epoch[-1]
+    epoch = selected_epoch(trial, per_epoch)
+    scores = {} if diverged else per_epoch[epoch - 1]
     row = base_row(trial, inputs) | {
         "steps": len(metrics.loss), "status": "diverged" if diverged else "done", "train_seconds": round(seconds, 3),
-        **{name: scores.get(name) for name in ("score", "score_movva", *METRICS, "accuracy_mismatched")},
+        **{name: scores.get(name) for name in ("score", "score_movva", *METRICS, "accuracy_mismatched",
+                                               "select_score")},
+        "selected_epoch": None if trial.select_epoch is None else epoch,
     }
     return Outcome(trial, row, per_epoch)
+
+
+def selected_epoch(trial: TrialConfig, per_epoch: Sequence[Mapping[str, Any]]) -> int:
+    """The epoch, from 1, whose model is the trial's: the last, or the first of the best."""
+    if trial.select_epoch is None:
+        return len(per_epoch)
+    name = "select_score" if trial.select_epoch == "train" else "score"
+    scores = np.array([metrics[name] for metrics in per_epoch], float)  # None becomes NaN
+    return 1 + int(np.argmax(np.nan_to_num(scores, nan=-np.inf)))
 
 
 def failed_row(trial: TrialConfig, inputs: TaskInputs, reason: str) -> dict[str, Any]:
@@ -93,16 +107,29 @@ def _epoch(
         "epoch": epoch, "step": epoch * steps,
         "train_loss": _finite(metrics.loss[part].mean()), "task_loss": _finite(metrics.task_loss[part].mean()),
     }
-    first = inputs.rows.dev_rows.start
-    for number, (split, rows) in enumerate(inputs.rows.dev.items()):
-        outputs = logits[rows.start - first : rows.stop - first]
-        scores = score_predictions(task, outputs, inputs.data.dev[split].labels)
+    for number, split in enumerate(inputs.rows.dev):
+        if split == SELECTION:
+            made["select_score"] = _finite(split_score(inputs, split, logits))
+            continue
+        scores = split_scores(inputs, split, logits)
         if number == 0:
             made |= {"score": _finite(glue_score(task, scores)), "score_movva": _finite(movva_score(task, scores))}
             made |= {name: _finite(value) for name, value in scores.items()}
         else:
             made["accuracy_mismatched"] = _finite(scores["accuracy"])
     return made
+
+
+def split_scores(inputs: TaskInputs, split: str, logits: np.ndarray) -> dict[str, float]:
+    """A task's metrics on one dev split, of [dev row, labels] logits over all of them."""
+    first, rows = inputs.rows.dev_rows.start, inputs.rows.dev[split]
+    outputs = logits[rows.start - first : rows.stop - first]
+    return score_predictions(inputs.data.task, outputs, inputs.data.dev[split].labels)
+
+
+def split_score(inputs: TaskInputs, split: str, logits: np.ndarray) -> float:
+    """The task's score on one dev split, in points; NaN if it has none."""
+    return glue_score(inputs.data.task, split_scores(inputs, split, logits))
 
 
 def _finite(value: float) -> float | None:

@@ -7,11 +7,14 @@ reads the metrics of a chunk only after it has started the next.
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec as P
+from jaxtyping import Array
 
 from bertjax.data.batches import Schedule as RowSchedule
 from bertjax.data.batches import eval_batches
@@ -61,6 +64,41 @@ class Fit:
     """Wall time of training and evaluating, compilation excluded."""
 
 
+Scorer = Callable[[Evaluation], Sequence[np.ndarray]]
+"""For each group the [trial] scores of an evaluation, higher is better, NaN is worst."""
+
+
+@dataclass
+class _Best:
+    """The parameters and masks of each trial's best epoch so far, beside those in training."""
+
+    scorer: Scorer
+    highest: list[np.ndarray] = field(default_factory=list)
+    kept: Any = None
+
+    def seen(self, evaluation: Evaluation, groups: tuple[TrainState, ...]) -> None:
+        """Keeps what is better than before; the first of equals stays."""
+        scores = [np.nan_to_num(score, nan=-np.inf) for score in self.scorer(evaluation)]
+        current = tuple((group.params, group.masks) for group in groups)
+        if self.kept is None:
+            self.highest, self.kept = scores, jax.tree.map(jnp.copy, current)  # a copy: the groups are donated
+            return
+        better = [score > highest for score, highest in zip(scores, self.highest, strict=True)]
+        self.highest = [np.maximum(score, highest) for score, highest in zip(scores, self.highest, strict=True)]
+        self.kept = tuple(_take_where(*arguments) for arguments in zip(better, current, self.kept, strict=True))
+
+    def of(self, groups: tuple[TrainState, ...]) -> tuple[TrainState, ...]:
+        """The groups with what was kept."""
+        return tuple(group._replace(params=params, masks=masks)
+                     for group, (params, masks) in zip(groups, self.kept, strict=True))
+
+
+@partial(jax.jit, donate_argnums=2)
+def _take_where(better: Array, new: Any, old: Any) -> Any:
+    """[trial] `better` trials of `new`, the others of `old`."""
+    return jax.tree.map(lambda a, b: jnp.where(better.reshape(-1, *[1] * (a.ndim - 1)), a, b), new, old)
+
+
 @dataclass
 class _Pace:
     """How many steps of each batch length fit into a chunk of `CHUNK_SECONDS`."""
@@ -88,6 +126,7 @@ def fit(
     eval_batch_size: int,
     listener: Listener | None = None,
     steps_per_chunk: int | None = None,
+    scorer: Scorer | None = None,
 ) -> Fit:
     """Trains every trial of every group to the end of the schedule.
 
@@ -104,10 +143,12 @@ def fit(
         eval_batch_size: Rows per evaluation batch.
         listener: Told after each chunk.
         steps_per_chunk: Fixed steps per chunk instead of `CHUNK_SECONDS`; no result depends on it.
+        scorer: If given, a trial ends with the parameters of its best epoch instead of its last.
     """
     start, compile_start = time.perf_counter(), chunks.seconds
     run = _Run(chunks, table, len(rows.bucket), len(rows.row_index[0, 0]), listener)
     pace, evaluations = _Pace(), []
+    best = None if scorer is None else _Best(scorer)
 
     def elapsed() -> float:
         return time.perf_counter() - start - (chunks.seconds - compile_start)
@@ -128,8 +169,10 @@ def fit(
             logits = predict_rows(chunks, groups, table, eval_rows, lengths, eval_edges, eval_batch_size)
             step = first_step + count
             evaluations.append(Evaluation(step // rows.steps_per_epoch, step, logits))
+            if best is not None:
+                best.seen(evaluations[-1], groups)
     run.finish(elapsed)
-    return Fit(groups, run.history(), evaluations, elapsed())
+    return Fit(groups if best is None else best.of(groups), run.history(), evaluations, elapsed())
 
 
 @dataclass

@@ -47,6 +47,7 @@ def teacher_trial(study: StudyConfig, task: str) -> TrialConfig:
         task=task, model=model, num_hidden_layers=teacher.num_hidden_layers, methods="none", sparsity=0.0,
         quantize=FLOAT, distill_weight=0.0, temperature=1.0, teacher=None, seed=teacher.seed, learning_rate=rate,
         data=study.data, train=replace(study.train, epochs=epochs), prune=study.prune, role="teacher",
+        hold_out=study.holds_out,
     )
 
 
@@ -69,6 +70,7 @@ def student_trials(study: StudyConfig, task: str, student: Student) -> list[Tria
                 temperature=temperature, teacher=teacher_id if distills else None, seed=seed, learning_rate=rate,
                 data=study.data, train=study.train, prune=study.prune, copies=copies,
                 augment=study.augment if copies else None, budget=study.budget if copies else "equal_steps",
+                hold_out=study.holds_out, select_epoch=study.select_on if study.select_epoch else None,
             ))
     return trials
 

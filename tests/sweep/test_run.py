@@ -15,13 +15,16 @@ import pytest
 import bertjax
 from bertjax.artifact.load import load
 from bertjax.config import METHODS, AugmentConfig, InputError, StudyConfig
+from bertjax.data.examples import SELECTION
 from bertjax.data.sources import load_task
 from bertjax.report.page import write_report
 from bertjax.sweep import run as run_module
 from bertjax.sweep import teacher as teacher_module
+from bertjax.sweep.inputs import task_inputs
 from bertjax.sweep.ledger import RESULT_COLUMNS, open_ledger
 from bertjax.sweep.plan import describe_plan
 from bertjax.sweep.run import best_ids, run_study
+from bertjax.train.trial import student_trials, students
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
@@ -149,6 +152,45 @@ def test_augmented_epochs_are_longer_and_equal_for_k_and_a(study: StudyConfig, t
     results = run_study(asked, tmp_path, keep_models="none").set_index("methods")
     assert results["steps"].to_dict() == {"none": 12, "K": 24, "A": 24}
     assert set(results["status"]) == {"done"} and set(results["epochs"]) == {2}
+
+
+def test_several_learning_rates_are_compared_on_held_out_training_rows(
+    study: StudyConfig, tmp_path: Path, finished: tuple[Path, pd.DataFrame]
+) -> None:
+    asked = replace(study, methods=("none", "K"), learning_rates=(1e-2, 1e-3), data=replace(
+        study.data, train_file=str(four_times(study.data.train_file, tmp_path))))
+    inputs = task_inputs(student_trials(asked, "colours", students(asked)[0]))
+    held = inputs.rows.dev[SELECTION]
+    assert len(inputs.rows.train) + len(held) == 4 * 48 and len(held) in range(15, 24)
+    assert min(held) >= len(inputs.rows.texts)  # no row that a schedule of the texts could name
+    results = run_study(asked, tmp_path / "run", keep_models="none")
+    assert results["select_score"].between(0, 100).all() and results["selected_epoch"].isna().all()
+    assert set(results["steps"]) == {6 * -(-len(inputs.rows.train) // 8)}
+    assert finished[1]["select_score"].isna().all()  # one learning rate: nothing to select, nothing held out
+
+
+def four_times(path: str | None, folder: Path) -> Path:
+    """A file with the rows of another four times."""
+    made = folder / "train.jsonl"
+    made.write_text(Path(str(path)).read_text() * 4)
+    return made
+
+
+@pytest.mark.parametrize("select_on", ["train", "dev"])
+def test_the_best_epoch_is_the_model_and_the_row(study: StudyConfig, tmp_path: Path, select_on: str) -> None:
+    asked = replace(study, methods=("none", "Q", "P"), select_epoch=True, select_on=select_on, data=replace(
+        study.data, train_file=str(four_times(study.data.train_file, tmp_path))))
+    results = run_study(asked, tmp_path / "run", keep_models="all")
+    name = "select_score" if select_on == "train" else "score"
+    assert results["select_score"].notna().all() == (select_on == "train")
+    for row in results.itertuples():
+        metrics = json.loads((tmp_path / "run" / "trials" / row.trial_id / "metrics.json").read_text())
+        scores = [epoch[name] for epoch in metrics]
+        assert row.selected_epoch == 1 + scores.index(max(scores))
+        assert row.score == metrics[int(row.selected_epoch) - 1]["score"]
+        model = bertjax.load(tmp_path / "run" / "trials" / row.trial_id)
+        assert model.evaluate(load_task("colours", asked.data))["score"] == pytest.approx(row.score)
+    assert results["selected_epoch"].min() < 6  # 6 epochs: the last is not the best of all
 
 
 def test_a_diverging_trial_is_marked_and_the_others_are_not(study: StudyConfig, tmp_path: Path) -> None:

@@ -161,18 +161,32 @@ def test_a_study_repeats_bitwise(toy: Toy, eight) -> None:
     assert_same_bits(fitted.groups, again.groups)
 
 
-def test_evaluation_covers_every_dev_row_in_order_whatever_the_mesh(toy: Toy, eight) -> None:
-    trials, fitted, _ = eight
-    assert [e.epoch for e in fitted.evaluations] == list(range(1, EPOCHS + 1))
-    float_trials = [t for t in trials if "Q" not in t.methods]
-    params = [of_trial(fitted.groups[0].params, i) for i in range(len(float_trials))]
-    table = toy.rows.table(3)
+def dev_logits(toy: Toy, fitted: Fit, group: int, index: int) -> np.ndarray:
+    """A float trial's outputs on the dev rows, from its parameters and masks at the end."""
+    table = jax.tree.map(jax.numpy.asarray, toy.rows.table(3))
     rows = np.arange(toy.rows.dev_rows.start, toy.rows.dev_rows.stop)
-    inputs = jax.jit(lambda rows: read_rows(jax.tree.map(jax.numpy.asarray, table), rows, 10))(rows)
-    for index in range(len(float_trials)):
-        masks = {path: mask[index] for path, mask in fitted.groups[0].masks.items()}
-        direct = logits_fn(toy.config)(apply_masks(params[index], masks), inputs, None)
+    inputs = jax.jit(lambda rows: read_rows(table, rows, 10))(rows)
+    params, masks = (of_trial(tree, index) for tree in (fitted.groups[group].params, fitted.groups[group].masks))
+    return np.asarray(logits_fn(toy.config)(apply_masks(params, masks), inputs, None))
+
+
+def test_evaluation_covers_every_dev_row_in_order_whatever_the_mesh(toy: Toy, eight) -> None:
+    _, fitted, _ = eight
+    assert [e.epoch for e in fitted.evaluations] == list(range(1, EPOCHS + 1))
+    for index in range(4):
+        direct = dev_logits(toy, fitted, 0, index)
         np.testing.assert_allclose(fitted.evaluations[-1].logits[0][index], direct, atol=1e-5)
+
+
+def test_a_trial_ends_with_its_best_epoch_if_that_is_asked_for(toy: Toy, eight) -> None:
+    trials, last, _ = eight
+    scores = {1: [2.0, 1.0, 1.0, np.nan], 2: [1.0, 2.0, 1.0, 0.0]}  # by epoch: worse, better, equal, from NaN
+    best, _ = toy.fit(trials, evaluate=True, scorer=lambda evaluation: [np.array(scores[evaluation.epoch])] * 2)
+    assert_same_bits([e.logits for e in best.evaluations], [e.logits for e in last.evaluations])
+    for index, epoch in enumerate((1, 2, 1, 2)):
+        wanted = best.evaluations[epoch - 1].logits[0][index]
+        np.testing.assert_allclose(dev_logits(toy, best, 0, index), wanted, atol=1e-5)
+        assert np.abs(best.evaluations[2 - epoch].logits[0][index] - wanted).max() > 1e-2
 
 
 def test_configs_differ_in_id_exactly_when_they_differ(toy: Toy) -> None:

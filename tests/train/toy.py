@@ -15,7 +15,7 @@ from bertjax.data.batches import train_schedule
 from bertjax.data.tokens import TokenizedSplit
 from bertjax.model.bert import init_params
 from bertjax.params import Params
-from bertjax.train.loop import Fit, fit
+from bertjax.train.loop import Fit, Scorer, fit
 from bertjax.train.mesh import make_mesh
 from bertjax.train.program import CompiledChunks, place_group, place_schedule, place_table
 from bertjax.train.step import ProgramSpec
@@ -73,7 +73,7 @@ class Toy:
     def fit(
         self, trials: Sequence[TrialConfig], mesh: Mesh | None = None, *, only_step: int | None = None,
         steps_per_chunk: int | None = 8, initial: Callable[[TrialConfig], Params] | None = None, evaluate: bool = False,
-        teacher_logits: np.ndarray | None = None,
+        teacher_logits: np.ndarray | None = None, scorer: Scorer | None = None,
     ) -> tuple[Fit, CompiledChunks]:
         """Trains the trials to the end, or for the one step whose rows are those of `only_step`."""
         mesh = mesh or make_mesh((1, 1))
@@ -95,7 +95,7 @@ class Toy:
             chunks, states, numbers, place_table(table, mesh), schedule,
             place_schedule(schedule.row_index, schedule.row_weight, mesh),
             eval_rows=self.rows.dev_rows if evaluate else range(0), lengths=self.rows.lengths, eval_edges=EDGES,
-            eval_batch_size=8, steps_per_chunk=steps_per_chunk,
+            eval_batch_size=8, steps_per_chunk=steps_per_chunk, scorer=scorer,
         )
         return fitted, chunks
 
