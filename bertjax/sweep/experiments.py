@@ -61,14 +61,18 @@ def find_experiment(name_or_path: str) -> Path:
 
 def list_experiments() -> dict[str, Path]:
     """Every experiment by name; one in `./experiments` hides an installed one of the same name."""
-    package = Path(__file__).resolve().parents[1]
-    # A wheel carries them inside the package; a checkout that is installed in place has them beside it.
-    checkout = (package.parent / "pyproject.toml").is_file()
-    installed = package.parent / "experiments" if checkout else package / "_experiments"
     found: dict[str, Path] = {}
-    for folder in (installed, Path("experiments")):
+    for folder in (installed_folder(), Path("experiments")):
         found |= {path.stem: path for path in sorted(folder.glob("*.py")) if not path.stem.startswith("_")}
     return found
+
+
+def installed_folder() -> Path:
+    """The folder of what bertjax brings: its experiments, and published results in `published/`."""
+    package = Path(__file__).resolve().parents[1]
+    # A wheel carries it inside the package; a checkout that is installed in place has it beside the package.
+    checkout = (package.parent / "pyproject.toml").is_file()
+    return package.parent / "experiments" if checkout else package / "_experiments"
 
 
 def override(study: StudyConfig, **values: Any) -> StudyConfig:
