@@ -38,7 +38,8 @@ def clean(results: pd.DataFrame) -> pd.DataFrame:
     Sparsity and distill_weight without P and K are 0, temperature without K is 1, however they were written.
 
     Raises:
-        InputError: A column is missing, there is no row, or `methods` holds an unknown word.
+        InputError: A column is missing, there is no row, `methods` holds an unknown word, or two rows that differ have
+            the same trial_id (rows that are equal count once).
     """
     results = results.assign(**{name: value for name, value in ADDED_COLUMNS.items() if name not in results.columns})
     missing = [name for name in RESULT_COLUMNS if name not in results.columns]
@@ -55,7 +56,13 @@ def clean(results: pd.DataFrame) -> pd.DataFrame:
     unknown = sorted(set(table["methods"]) - set(ORDER))
     if unknown:
         raise InputError(f"methods must be one of {', '.join(ORDER)}; got {', '.join(map(repr, unknown))}")
-    return table.fillna({"sparsity": 0.0, "distill_weight": 0.0, "temperature": 1.0, "copies": 0.0})
+    table = table.fillna({"sparsity": 0.0, "distill_weight": 0.0, "temperature": 1.0, "copies": 0.0})
+    table = table.drop_duplicates(list(RESULT_COLUMNS)).reset_index(drop=True)
+    twice = table.loc[table["trial_id"].duplicated(), "trial_id"].unique()
+    if len(twice):
+        raise InputError(f"every trial must have one result; {len(twice)} trial_id have rows that differ, the first is "
+                         f"{twice[0]}: report the studies one by one, or remove the older rows")
+    return table
 
 
 def has_score(results: pd.DataFrame) -> pd.Series:
@@ -123,7 +130,7 @@ def subset_table(results: pd.DataFrame) -> pd.DataFrame:
         })
     columns = ["task", *SETTING, "trials", "unscored", "score_mean", "score_std", "score_movva_mean", "trial_ids",
                "seeds", "size_bytes", "size_ratio", "size_bytes_fp32"]
-    table = _in_order(pd.DataFrame(rows, columns=columns))
+    table = in_order(pd.DataFrame(rows, columns=columns))
     table["delta"] = _differences(table)
     table["label"] = labels(table)
     table["on_front"] = False
@@ -144,7 +151,7 @@ def _key(row: pd.Series) -> tuple[str, ...]:
     return tuple(str(row[name]) for name in BASELINE_MATCH)
 
 
-def _in_order(table: pd.DataFrame) -> pd.DataFrame:
+def in_order(table: pd.DataFrame) -> pd.DataFrame:
     """Sorted by first appearance of the task, size of the uncompressed model, METHODS, then the rest; numbered anew."""
     order = table.assign(
         _task=table["task"].map({name: i for i, name in enumerate(table["task"].unique())}),

@@ -62,7 +62,7 @@ def test_only_results_and_no_score(tmp_path: Path, row) -> None:
 def test_a_hostile_name_cannot_leave_the_chart(tmp_path: Path, row, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bertjax.report.page.png", lambda *_: b"")
     bad = "</script><b>"
-    pd.DataFrame([row("none", bad, trial_id=bad), row("Q", bad, trial_id=bad, size=bad)]).to_csv(
+    pd.DataFrame([row("none", bad, trial_id=bad), row("Q", bad, trial_id=f"{bad}2", size=bad)]).to_csv(
         tmp_path / "results.csv", index=False)
     page = write_report(tmp_path).read_text(encoding="utf-8")
     assert page.count("</script") == 3 and "<b>" not in page.replace(str(vega_bundle()), "")

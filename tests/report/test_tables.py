@@ -117,11 +117,16 @@ def test_clean_keeps_text_and_fills_what_does_not_apply(row) -> None:
     (lambda table: table[:0], "at least one trial"),
     (lambda table: table.drop(columns=["score", "seed"]), "seed, score"),
     (lambda table: table.assign(methods="PQ"), "'PQ'"),
+    (lambda table: pd.concat([table, table.assign(score=1)]), "1 trial_id have rows that differ, the first is"),
 ])
 def test_unusable_results_are_one_clear_line(row, broken, what: str) -> None:
     with pytest.raises(InputError, match=what) as caught:
         clean(broken(pd.DataFrame([row()])))
     assert "\n" not in str(caught.value)
+
+
+def test_a_row_that_stands_there_twice_counts_once(row) -> None:
+    assert len(clean(pd.DataFrame([row("none"), row("Q"), row("none")]))) == 2
 
 
 def test_curves_are_means_over_seeds_of_the_best_setting(row) -> None:
