@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from bertjax.artifact.size import BYTES_PER_MB
+from bertjax.report.mixture import mixture_notes
 from bertjax.report.tables import MEAN_TASK, has_score, mean_over_tasks, subset_table
 
 TOLERANCES = (0.5, 1.0)
@@ -194,7 +195,7 @@ def _cell(row: pd.Series | None, base: pd.Series) -> str:
 
 
 def _notes(results: pd.DataFrame, tables: Mapping[str, pd.DataFrame]) -> tuple[str, ...]:
-    notes = [_seed_note(tables)]
+    notes = [_seed_note(tables), *mixture_notes(results)]
     untaught = [task for task, table in tables.items() if task != MEAN_TASK and nothing_learned(table)]
     if untaught:
         notes.insert(0, f"All models score the same on {', '.join(untaught)}, as models do that always give the same "

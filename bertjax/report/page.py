@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import os
-import platform
-import shlex
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -19,9 +16,13 @@ import vl_convert
 from markupsafe import Markup
 
 from bertjax.artifact.size import BYTES_PER_MB
-from bertjax.config import InputError
+from bertjax.config import METHODS, InputError
+from bertjax.report.analysis import analyse, analysis_tables, compare
 from bertjax.report.headline import TOLERANCES, Headline, headline, megabytes, panels, times
-from bertjax.report.plots import MARKS, Figure, curve_figures, png, spec, tradeoff_figures
+from bertjax.report.image import png
+from bertjax.report.plots import MARKS, Figure, curve_figures, spec, tradeoff_figures
+from bertjax.report.provenance import command, study_rows, versions
+from bertjax.report.sections import Section, comparison_section, sections_of
 from bertjax.report.tables import (
     MEAN_TASK,
     SETTING,
@@ -34,9 +35,6 @@ from bertjax.report.tables import (
 )
 from bertjax.sweep.ledger import RESULT_COLUMNS
 
-PACKAGES = ("bertjax", "jax", "flax", "optax", "aqtp", "transformers", "altair")
-"""Whose versions the page names."""
-
 SVG_SHAPES = {
     "circle": '<circle cx="8" cy="8" r="5.2"/>', "square": '<rect x="3" y="3" width="10" height="10"/>',
     "triangle-up": '<path d="M8 2.6 14 13H2Z"/>', "triangle-down": '<path d="M8 13.4 2 3H14Z"/>',
@@ -44,14 +42,8 @@ SVG_SHAPES = {
 }
 """The shapes of the charts, for the legend and the tables of the page (16 by 16)."""
 
-COMMAND_FLAGS = (
-    ("--model", "model"), ("--sizes", "sizes"), ("--layers", "layers"), ("--tasks", "tasks"), ("--methods", "methods"),
-    ("--sparsities", "sparsities"), ("--seeds", "seeds"), ("--learning-rates", "learning_rates"),
-    ("--epochs", "train.epochs"), ("--batch-size", "train.batch_size"), ("--data-dir", "data.data_dir"),
-    ("--max-train-examples", "data.max_train_examples"), ("--train-file", "data.train_file"),
-    ("--dev-file", "data.dev_file"),
-)
-"""The overrides of `bertjax sweep` that the command to repeat the study spells out."""
+TITLES = {"score_against_size": "Score against size", "learning_curves": "Learning curves"}
+"""The figures that every study has, by the name of their PNG."""
 
 
 def write_report(run_dir: Path) -> Path:
@@ -70,18 +62,33 @@ def write_report(run_dir: Path) -> Path:
     tables = panels(results)
     summary = headline(results, tables)
     curves = curve_table(results, metrics)
-    sections = {"score_against_size": tradeoff_figures(results, tables, teacher_scores(teachers, tables)),
-                "learning_curves": curve_figures(curves, results)}
-    folder = run_dir / "report"
-    folder.mkdir(exist_ok=True)
-    for (name, figures), title in zip(sections.items(), ("Score against size", "Learning curves"), strict=True):
-        if figures:
-            write_atomically(folder / f"{name}.png", png(figures, f"{study.get('name', 'study')}: {title}", results))
-    settings = pd.concat(tables.values()).drop(columns="label")
-    for name, table in (("subsets", settings), ("answers", summary.answers), ("curves", curves)):
-        write_atomically(folder / f"{name}.csv", table.to_csv(index=False).encode())
-    html = render(results, teachers, study, summary, tables, sections, run_dir)
+    figures = {"score_against_size": tradeoff_figures(results, tables, teacher_scores(teachers, tables)),
+               "learning_curves": curve_figures(curves, results)}
+    analysis, comparison = analyse(results), compare(results)
+    sections = [] if analysis is None else sections_of(analysis)
+    if comparison is not None:
+        sections.append(comparison_section(comparison, figures["score_against_size"][:1]))
+    csv = {"subsets": pd.concat(tables.values()).drop(columns="label"), "answers": summary.answers, "curves": curves,
+           **analysis_tables(analysis, comparison)}
+    write_folder(run_dir / "report", figures, csv, sections, study.get("name", "study"), results)
+    html = render(results, teachers, study, summary, tables, figures, sections, run_dir)
     return write_atomically(run_dir / "report.html", html.encode())
+
+
+def write_folder(
+    folder: Path, figures: Mapping[str, list[Figure]], csv: Mapping[str, pd.DataFrame], sections: list[Section],
+    name: str, results: pd.DataFrame,
+) -> None:
+    """Writes the figures of the page as PNG and its tables as CSV."""
+    folder.mkdir(exist_ok=True)
+    own = set(results["methods"])
+    images = [(file, TITLES[file], group, own) for file, group in figures.items()]
+    images += [(section.file, section.title, list(section.figures), set(METHODS)) for section in sections]
+    for file, title, group, methods in images:
+        if group:
+            write_atomically(folder / f"{file}.png", png(group, f"{name}: {title}", methods))
+    for file, table in csv.items():
+        write_atomically(folder / f"{file}.csv", table.to_csv(index=False).encode())
 
 
 def read_results(path: Path) -> pd.DataFrame:
@@ -128,16 +135,17 @@ def teacher_scores(teachers: pd.DataFrame, tables: Mapping[str, pd.DataFrame]) -
 
 def render(
     results: pd.DataFrame, teachers: pd.DataFrame, study: Mapping[str, Any], summary: Headline,
-    tables: Mapping[str, pd.DataFrame], sections: Mapping[str, list[Figure]], run_dir: Path,
+    tables: Mapping[str, pd.DataFrame], figures: Mapping[str, list[Figure]], sections: list[Section], run_dir: Path,
 ) -> str:
     """The page as HTML. Everything it shows is inside it."""
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True,
                                      trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
-    figures = [figure for group in sections.values() for figure in group]
+    drawn = [*figures["score_against_size"], *(figure for section in sections for figure in section.figures),
+             *figures["learning_curves"]]  # in the order of the page
     return environment.get_template("page.html.j2").render(
-        name=study.get("name", "study"), facts=facts(results), summary=summary, sections=sections,
-        specs=script_json([spec(figure) for figure in figures]) if figures else None,
-        bundle=vega_bundle() if figures else "", mean_task=MEAN_TASK,
+        name=study.get("name", "study"), facts=facts(results), summary=summary, figures=figures,
+        sections=sections, specs=script_json([spec(figure) for figure in drawn]) if drawn else None,
+        bundle=vega_bundle() if drawn else "", mean_task=MEAN_TASK,
         marks={name: mark_svg(name) for name in MARKS if name in set(results["methods"])}, every_mark={
             name: mark_svg(name) for name in MARKS},
         subsets=subset_matrix(tables), unscored=unscored(results), teachers=trial_rows(teachers),
@@ -218,41 +226,6 @@ def _number(name: str, value: float) -> str:
         return ""
     points = ("score", "score_movva", "accuracy", "f1", "mcc", "pearson", "spearman", "accuracy_mismatched")
     return f"{value:.2f}" if name in (*points, "size_bytes_fp32", "size_bytes_paper") else f"{value:.10g}"
-
-
-def study_rows(study: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """The study's settings, flat: ("train.epochs", "3")."""
-    rows: list[tuple[str, str]] = []
-    for name, value in study.items():
-        if isinstance(value, Mapping):
-            rows += study_rows(value, f"{prefix}{name}.")
-        else:
-            text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-            rows.append((f"{prefix}{name}", "none" if value is None else text or "–"))
-    return rows
-
-
-def command(study: Mapping[str, Any], run_dir: Path) -> str:
-    """The `bertjax sweep` that repeats the study into the same run directory; blank settings stay at their defaults."""
-    lines = [shlex.join(["bertjax", "sweep", str(study.get("name", "EXPERIMENT")), "--run-dir", run_dir.name])]
-    for flag, path in COMMAND_FLAGS:
-        value: Any = study
-        for name in path.split("."):
-            value = value.get(name) if isinstance(value, Mapping) else None
-        if value not in (None, [], ""):
-            lines.append(shlex.join([flag, *(map(str, value) if isinstance(value, list) else [str(value)])]))
-    return " \\\n  ".join(lines)
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python and of `PACKAGES`, as installed where the report is made."""
-    found = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def script_json(value: Any) -> Markup:

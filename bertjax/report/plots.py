@@ -13,7 +13,6 @@ from typing import Any
 import altair as alt
 import numpy as np
 import pandas as pd
-import vl_convert
 
 from bertjax.artifact.size import BYTES_PER_MB
 from bertjax.config import METHODS
@@ -44,9 +43,8 @@ MARKS = {
 
 INK, QUIET, GRID, FRONT, PAPER = "#24292f", "#59636e", "#e6e9ee", "#c3cede", "#ffffff"
 FONT = "Helvetica, Arial, 'Liberation Sans', sans-serif"
-PNG_WIDTH = 860
-"""Pixels of the widest chart in a PNG, before scaling."""
-
+CROWDED = 24
+"""With more marks than this, they are drawn smaller."""
 
 Drawing = alt.LayerChart | alt.FacetChart
 """What `alt.layer` is declared to return; here always a LayerChart."""
@@ -104,7 +102,10 @@ def tradeoff_figures(
 def tradeoff_chart(
     table: pd.DataFrame, trials: pd.DataFrame, teacher: float | None, results: pd.DataFrame
 ) -> Drawing:
-    """One panel: the front as a staircase, every trial as a dot, every setting's mean as a mark with its name."""
+    """One panel: the front as a staircase, every trial as a dot, every setting's mean as a mark with its name.
+
+    With several model sizes a line joins the models of each subset (figure 1 of arXiv:2208.09684).
+    """
     colour, shape, fill = scales(results)
     low, high = size_domain(table["size_bytes"] / BYTES_PER_MB)
     x = alt.X("size_mb:Q", title="size in MB (paper convention A, log scale)",
@@ -113,9 +114,11 @@ def tradeoff_chart(
     y = alt.Y("score:Q", title="dev score (points)", scale=alt.Scale(zero=False, padding=16))
     marks = _mark_rows(table)
     layers: list[Any] = [_front(marks, x, y, high), _dots(trials, x, y, colour)]
+    if table["size"].nunique() > 1:
+        layers.insert(1, _lines(marks, x, y, colour))
     if teacher is not None:
         layers.insert(1, _teacher(teacher, low, y))
-    points = alt.Chart(marks).mark_point(size=120, strokeWidth=2.2, opacity=1).encode(
+    points = alt.Chart(marks).mark_point(size=120 if len(marks) <= CROWDED else 55, strokeWidth=2.2, opacity=1).encode(
         x=x, y=y, shape=alt.Shape("methods:N", scale=shape, legend=None),
         stroke=alt.Stroke("methods:N", scale=colour, legend=None),
         fill=alt.Fill("methods:N", scale=fill, legend=None), opacity=_opacity(1.0),
@@ -156,6 +159,14 @@ def _front(marks: pd.DataFrame, x: alt.X, y: alt.Y, high: float) -> alt.Chart:
     return alt.Chart(pd.concat([front, end])).mark_line(
         interpolate="step-after", strokeWidth=7, color=FRONT, strokeCap="round", strokeJoin="round", opacity=0.75
     ).encode(x=x, y=y)
+
+
+def _lines(marks: pd.DataFrame, x: alt.X, y: alt.Y, colour: alt.Scale) -> alt.Chart:
+    """A line per subset through its models, of those of one size through the best."""
+    best = marks.sort_values("score", ascending=False, kind="stable").drop_duplicates(["methods", "size_mb"])
+    return alt.Chart(best[["methods", "size_mb", "score"]].sort_values(["methods", "size_mb"])).mark_line(
+        strokeWidth=1.6).encode(x=x, y=y, color=alt.Color("methods:N", scale=colour, legend=None),
+                                opacity=_opacity(0.6))
 
 
 def _teacher(score: float, low: float, y: alt.Y) -> Drawing:
@@ -257,40 +268,3 @@ def style() -> dict[str, object]:
 def spec(figure: Figure) -> dict[str, object]:
     """The chart as Vega-Lite for the page, without its title (the page sets it, where it can wrap)."""
     return {**figure.chart.to_dict(validate=False), "config": style()}
-
-
-def png(figures: list[Figure], title: str, results: pd.DataFrame, scale: float = 2) -> bytes:
-    """All figures on one image with the names of the marks on top; the first is wide when their number is odd."""
-    present = [name for name in ORDER if name in set(results["methods"])]
-    wide = len(figures) % 2
-    half = (PNG_WIDTH - 60) // 2
-    sized = [figure.chart.properties(width=PNG_WIDTH if i < wide else half, title=_wrapped(figure, i < wide))
-             for i, figure in enumerate(figures)]
-    rows = [*sized[:wide], *(alt.hconcat(*sized[i:i + 2], spacing=40) for i in range(wide, len(sized), 2))]
-    chart = alt.vconcat(_key(present), *rows, spacing=30).properties(
-        title=alt.Title(title, fontSize=19), padding=24)
-    return vl_convert.vegalite_to_png({**chart.to_dict(validate=False), "config": style()}, scale=scale)
-
-
-def _wrapped(figure: Figure, wide: bool) -> list[str]:
-    """The title in lines that fit above the chart."""
-    limit = 100 if wide else 50
-    lines = [""]
-    for word in f"{figure.panel}: {figure.title}".split():
-        if len(lines[-1]) + len(word) > limit:
-            lines.append("")
-        lines[-1] = f"{lines[-1]} {word}".strip()
-    return lines
-
-
-def _key(methods: list[str]) -> Drawing:
-    """The legend of a PNG: a row of marks with their names."""
-    data = pd.DataFrame({"methods": methods, "at": range(len(methods))})
-    colour, shape, fill = scales(data)
-    places = alt.Scale(domain=[0, max(len(METHODS), len(methods))])
-    base = alt.Chart(data).encode(x=alt.X("at:Q", axis=None, scale=places))
-    points = base.mark_point(size=110, strokeWidth=2.2, opacity=1).encode(
-        shape=alt.Shape("methods:N", scale=shape, legend=None), fill=alt.Fill("methods:N", scale=fill, legend=None),
-        stroke=alt.Stroke("methods:N", scale=colour, legend=None))
-    text = base.mark_text(align="left", dx=12, fontSize=13, color=INK).encode(text="methods:N")
-    return alt.layer(points, text).properties(width=PNG_WIDTH - 200, height=20)

@@ -9,7 +9,9 @@ import pandas as pd
 import pytest
 
 from bertjax.config import METHODS, InputError
-from bertjax.report.page import command, read_results, vega_bundle, write_report
+from bertjax.report.page import read_results, vega_bundle, write_report
+from bertjax.report.provenance import command
+from bertjax.report.published import figure_one_results
 from bertjax.sweep.ledger import RESULT_COLUMNS
 
 
@@ -22,6 +24,8 @@ def test_writes_page_plots_and_tables(run_dir: Path, page: str) -> None:
     for name in ("score_against_size", "learning_curves"):
         image = (run_dir / "report" / f"{name}.png").read_bytes()
         assert image.startswith(b"\x89PNG") and int.from_bytes(image[16:20]) > 1600, "twice the width of the chart"
+    for name in ("table1", "multiplicativity", "shapley", "paired", "learning_rates"):
+        assert (run_dir / "report" / f"{name}.csv").stat().st_size > 0
     subsets = pd.read_csv(run_dir / "report" / "subsets.csv")
     assert len(subsets) == 8 * 3 and set(subsets["methods"]) == set(METHODS)
     assert len(pd.read_csv(run_dir / "report" / "answers.csv")) == 3
@@ -97,3 +101,15 @@ def test_command_repeats_the_overrides(run_dir: Path) -> None:
     words = command(study, run_dir).replace(" \\\n ", "")
     assert "--tasks mrpc gloss-pair" in words and "--seeds 0 1 2" in words and "--data-dir 'my data'" in words
     assert "--sizes" not in words and "None" not in words
+
+
+def test_a_study_of_berts_sizes_shows_the_published_numbers(tmp_path: Path) -> None:
+    ours = figure_one_results()
+    ours[ours["size"].isin(["tiny", "mini"])].assign(task="mrpc", model="mine").to_csv(
+        tmp_path / "results.csv", index=False)
+    page = write_report(tmp_path).read_text(encoding="utf-8")
+    assert "Beside the published study" in page and "printed 18.1×" in page
+    assert (tmp_path / "report" / "published.png").read_bytes().startswith(b"\x89PNG")
+    assert len(pd.read_csv(tmp_path / "report" / "published_table1.csv")) == 42
+    specs = json.loads(re.search(r"const specs = (.*);\n", page).group(1))
+    assert len(specs) == page.count('class="chart"') == 3

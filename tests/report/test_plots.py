@@ -78,6 +78,19 @@ def test_front_is_the_best_score_of_every_budget(grid) -> None:
         assert score == pytest.approx(table.loc[table["size_bytes"] <= size * 1e6 + 1, "score_mean"].max())
 
 
+def test_lines_join_the_sizes_of_a_subset(row) -> None:
+    points = [("none", 20, 80, 1e-4), ("none", 40, 85, 1e-4), ("Q", 5, 79, 1e-4), ("Q", 10, 70, 1e-3),
+              ("Q", 10, 84, 1e-4)]
+    results = clean(pd.DataFrame([
+        row(name, score=score, size=f"L{size}H8", size_bytes_paper=1e6 * size, learning_rate=rate)
+        for name, size, score, rate in points]))
+    (figure,) = tradeoff_figures(results, panels(results), {})
+    lines = figure.chart.layer[1].data
+    assert lines.to_numpy().tolist() == [["Q", 5, 79], ["Q", 10, 84], ["none", 20, 80], ["none", 40, 85]]
+    one = results[results["size"] == "L10H8"]
+    assert len(tradeoff_figures(one, panels(one), {})[0].chart.layer) < len(figure.chart.layer)
+
+
 def test_curves_skip_what_is_not_there() -> None:
     results = pd.DataFrame({"methods": ["none", "Q"]})
     curves = pd.DataFrame([("mrpc", name, name, epoch, 3, 0.5 / epoch, float("nan"))
