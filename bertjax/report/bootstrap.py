@@ -60,7 +60,7 @@ def resample(
     """Draws tasks, within a task its seeds, and dev rows, each with replacement; the same draw for all models.
 
     Models stay paired: those of one seed share the order of the data, and those of one task its rows. Rows are drawn
-    for the tasks whose every trial has predictions.
+    for the tasks whose every trial has predictions. Of n seeds or tasks, draws spread by sqrt((n - 1) / n) too little.
 
     Raises:
         InputError: The predictions do not give the score of the results, or the labels of a task differ.
@@ -78,8 +78,8 @@ def resample(
         counts = np.zeros((resamples, cube.scores.shape[-1]))
         counts[:, seeds] = seed_rng.multinomial(len(seeds), np.full(len(seeds), 1 / len(seeds)), size=resamples)
         scores[:, t] = mean_known(cube.scores[t] if drawn is None else drawn, axis=-1, weights=counts[:, None, :])
-    drawn = _what_is_drawn(cube, with_rows)
-    return Resampled(scores, task_counts, bool(drawn), _note(cube, drawn, with_rows, resamples))
+    what = _what_is_drawn(cube, with_rows)
+    return Resampled(scores, task_counts, bool(what), _note(cube, what, with_rows, resamples))
 
 
 def _drawn_scores(
@@ -92,25 +92,26 @@ def _drawn_scores(
         return None
     metric, outputs = predictions.metrics[name], predictions.outputs
     labels = outputs[trials["trial_id"].iloc[0]][1]
-    made = np.full((resamples, *cube.scores.shape[1:]), np.nan)
+    sums, number = np.zeros((resamples, *cube.scores.shape[1:])), np.zeros(cube.scores.shape[1:])
     for row in trials.to_dict("records"):
-        _check(cube, row, outputs[row["trial_id"]], labels, metric)
+        _check(name, row["trial_id"], row["score"], outputs[row["trial_id"]], labels, metric)
+        number[row["model"], row["seed"]] += 1
     step = max(1, COUNTS_AT_ONCE // len(labels))
     for start in range(0, resamples, step):
         part = slice(start, min(start + step, resamples))
         counts = rng.multinomial(len(labels), np.full(len(labels), 1 / len(labels)), size=part.stop - start)
         for row in trials.to_dict("records"):
-            made[part, row["model"], row["seed"]] = metric(outputs[row["trial_id"]][0], labels, counts)
-    return made
+            sums[part, row["model"], row["seed"]] += metric(outputs[row["trial_id"]][0], labels, counts)
+    return np.where(number > 0, sums / np.maximum(number, 1), np.nan)
 
 
 def _check(
-    cube: Cube, row: Mapping, given: tuple[np.ndarray, np.ndarray], labels: np.ndarray, metric: CountedMetric
+    task: str, trial_id: str, known: float, given: tuple[np.ndarray, np.ndarray], labels: np.ndarray,
+    metric: CountedMetric,
 ) -> None:
-    task, trial_id = cube.tasks[row["task"]], row["trial_id"]
     require(np.array_equal(given[1], labels), f"all trials of {task} must have the same dev labels; those of "
                                               f"{trial_id} differ")
-    score, known = metric(*given, np.ones((1, len(labels)))).item(), cube.scores[row["task"], row["model"], row["seed"]]
+    score = metric(*given, np.ones((1, len(labels)))).item()
     require(abs(score - known) <= SAME_SCORE, f"the predictions of trial {trial_id} must give its score of {known:.2f} "
                                               f"on {task}, but give {score:.2f}")
 

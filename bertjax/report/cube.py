@@ -30,7 +30,7 @@ class Cube:
     scores: np.ndarray
     """[task, model, seed] points; NaN where there is no score."""
     trials: pd.DataFrame
-    """A row per score: its `trial_id` and its place in `scores`, the columns task, model and seed."""
+    """A row per trial: `trial_id`, `score`, and its place in `scores`, the columns task, model and seed."""
 
     @cached_property
     def subsets(self) -> tuple[str, ...]:
@@ -71,7 +71,8 @@ def score_cube(results: pd.DataFrame, column: str = "score") -> Cube:
     models["architecture"] = _places(models, architectures, ARCHITECTURE)
     tasks, seeds = tuple(scored["task"].unique()), np.unique(scored["seed"])
     trials = pd.DataFrame({
-        "trial_id": scored["trial_id"], "task": scored["task"].map({name: i for i, name in enumerate(tasks)}),
+        "trial_id": scored["trial_id"], "score": scored[column],
+        "task": scored["task"].map({name: i for i, name in enumerate(tasks)}),
         "model": _places(scored, models, SETTING), "seed": np.searchsorted(seeds, scored["seed"]),
     }).reset_index(drop=True)
     sums, counts = np.zeros((2, len(tasks), len(models), len(seeds)))

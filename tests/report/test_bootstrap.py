@@ -63,6 +63,14 @@ def test_dev_rows_spread_as_their_standard_error_and_stay_paired(predicted) -> N
     assert drawn.note == "Intervals hold 95 % of 4,000 studies drawn again from this one's dev rows."
 
 
+def test_trials_of_one_setting_and_seed_are_averaged(predicted) -> None:
+    results, predictions = predicted
+    cube = score_cube(results.assign(methods="Q", weight_bits=8.0, activation_bits=8.0))
+    apart = resample(score_cube(results), predictions, resamples=20).scores
+    assert len(cube.models) == 1
+    assert resample(cube, predictions, resamples=20).scores[..., 0] == pytest.approx(apart.mean(axis=-1))
+
+
 def test_predictions_of_another_study_are_refused(predicted) -> None:
     results, predictions = predicted
     labels = predictions.outputs["a"][1]

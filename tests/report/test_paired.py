@@ -29,10 +29,13 @@ def test_mean_and_interval_by_hand(row) -> None:
 def test_only_trials_with_all_else_equal_are_pairs(row) -> None:
     rows = [row("none", score=80), row("none", score=10, learning_rate=1e-3), row("none", seed=1, score=20),
             row("none", score=30, size="L6H384", num_hidden_layers=6), row("Q", score=81),
+            row("Q", score=13, learning_rate=1e-3),
             row("P", score=70, sparsity=0.4), row("P", score=60, sparsity=0.6), row("QP", score=66, sparsity=0.6),
             row("K", score=85, temperature=2), row("QK", score=80, temperature=4)]
     found = differences(rows)
-    assert found.loc[("Q", "none"), "difference"] == 1 and np.isnan(found.loc[("Q", "none"), "low"])
+    # Two rates, 1 and 3 points apart, are one difference of one seed.
+    assert found.loc[("Q", "none"), ["difference", "pairs"]].tolist() == [2, 1]
+    assert np.isnan(found.loc[("Q", "none"), "low"])
     assert found.loc[("P", "none"), ["difference", "pairs"]].tolist() == [-15, 1]  # both sparsities, one seed of a task
     assert found.loc[("QP", "P"), "difference"] == 6
     assert found.loc[("K", "Q"), "difference"] == 4 and ("QK", "K") not in found.index

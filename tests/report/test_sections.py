@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from bertjax.report.analysis import analyse, compare
-from bertjax.report.headline import panels
+from bertjax.report.headline import headline, panels
 from bertjax.report.mixture import mixture_notes
 from bertjax.report.plots import tradeoff_figures
 from bertjax.report.published import figure_one_results
@@ -68,5 +68,6 @@ def test_signs_of_two_studies_in_one_table(row) -> None:
     assert len(longer) == 1 and longer[0].startswith("Trials of 3 and 5 epochs stand side by side")
     batch = mixture_notes(clean(pd.DataFrame([*one, row("Q", seed=1, steps=690)])))
     assert len(batch) == 1 and "On mrpc, trials of 3 epochs took 345 and 690 steps" in batch[0]
+    assert batch[0] in headline(clean(pd.DataFrame([*one, row("Q", seed=1, steps=690)]))).notes
     twice = mixture_notes(clean(pd.DataFrame([*one, row("Q", trial_id="another")])))
     assert len(twice) == 1 and "1 of 3 trials repeat the setting and seed of another one" in twice[0]
