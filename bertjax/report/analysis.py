@@ -49,7 +49,8 @@ class Comparison:
 
 
 def analyse(
-    results: pd.DataFrame, predictions: Predictions | None = None, column: str = "score", tolerance: float = TOLERANCE
+    results: pd.DataFrame, predictions: Predictions | None = None, column: str = "score", tolerance: float = TOLERANCE,
+    every_rate: pd.DataFrame | None = None,
 ) -> Analysis | None:
     """All statistics of a study; None when no trial has a score.
 
@@ -58,6 +59,7 @@ def analyse(
         predictions: Of the dev rows, where they are at hand: the intervals then cover the chance of the dev set too.
         column: `score` or `score_movva`.
         tolerance: Points that `table_one` allows.
+        every_rate: The results with all learning rates, where `results` has the picked ones alone.
 
     Raises:
         InputError: The predictions do not fit the results.
@@ -69,7 +71,13 @@ def analyse(
     factors, products = factor_intervals(cube, drawn, tolerance)
     missing = tuple(missing_subsets(subset_curves(cube), cube.subsets))
     return Analysis(factors, products, shapley_table(cube, drawn), paired_differences(results, column),
-                    learning_rate_sensitivity(results, column), missing, drawn.note)
+                    _rates(results if every_rate is None else every_rate, column), missing, drawn.note)
+
+
+def _rates(results: pd.DataFrame, column: str) -> pd.DataFrame:
+    """How much the learning rate matters, on the rows that it was picked by if there are any."""
+    selected = has_score(results) & np.isfinite(results["select_score"])
+    return learning_rate_sensitivity(results, "select_score" if selected.any() else column)
 
 
 def analysis_tables(analysis: Analysis | None, comparison: Comparison | None) -> dict[str, pd.DataFrame]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from bertjax.report.image import png
 from bertjax.report.plots import MARKS, Figure, curve_figures, spec, tradeoff_figures
 from bertjax.report.provenance import command, study_rows, versions
 from bertjax.report.sections import Section, comparison_section, sections_of
+from bertjax.report.selection import select_rates
 from bertjax.report.tables import (
     MEAN_TASK,
     SETTING,
@@ -59,17 +61,22 @@ def write_report(run_dir: Path) -> Path:
     study = read_json(run_dir / "study.json") if (run_dir / "study.json").exists() else {}
     metrics = {trial_id: read_json(path) for trial_id in results["trial_id"]
                if (path := run_dir / "trials" / trial_id / "metrics.json").exists()}
-    tables = panels(results)
-    summary = headline(results, tables)
-    curves = curve_table(results, metrics)
-    figures = {"score_against_size": tradeoff_figures(results, tables, teacher_scores(teachers, tables)),
-               "learning_curves": curve_figures(curves, results)}
-    analysis, comparison = analyse(results), compare(results)
+    selection = select_rates(results, study)
+    chosen = selection.results
+    tables = panels(chosen)
+    summary = headline(chosen, tables)
+    summary = replace(summary, notes=(*selection.notes, *summary.notes))
+    curves = curve_table(chosen, metrics)
+    figures = {"score_against_size": tradeoff_figures(chosen, tables, teacher_scores(teachers, tables)),
+               "learning_curves": curve_figures(curves, chosen)}
+    analysis, comparison = analyse(chosen, every_rate=results), compare(chosen)
     sections = [] if analysis is None else sections_of(analysis)
     if comparison is not None:
         sections.append(comparison_section(comparison, figures["score_against_size"][:1]))
     csv = {"subsets": pd.concat(tables.values()).drop(columns="label"), "answers": summary.answers, "curves": curves,
            **analysis_tables(analysis, comparison)}
+    if len(selection.picks):
+        csv["selected_rates"] = selection.picks
     write_folder(run_dir / "report", figures, csv, sections, study.get("name", "study"), results)
     html = render(results, teachers, study, summary, tables, figures, sections, run_dir)
     return write_atomically(run_dir / "report.html", html.encode())

@@ -14,8 +14,8 @@ from bertjax.report.tables import has_score
 SAME = ("task", "seed", *ARCHITECTURE, "learning_rate", "epochs")
 """What two trials of a pair have in common; equal seeds share the order of the data, the head and dropout."""
 
-SAME_WITH = {"Q": ("weight_bits", "activation_bits"), "K": ("distill_weight", "temperature", "teacher"),
-             "P": ("sparsity",)}
+SAME_WITH = {"Q": ("weight_bits", "activation_bits"), "K": ("distill_weight", "temperature", "teacher", "copies"),
+             "P": ("sparsity",), "A": ("copies",)}
 """What they have in common besides when both have the letter."""
 
 CONFIDENCE = 0.95
@@ -78,7 +78,7 @@ def learning_rate_sensitivity(results: pd.DataFrame, column: str = "score") -> p
 
     Args:
         results: Rows of `tables.clean`.
-        column: `score` or `score_movva`.
+        column: `score`, `score_movva`, or `select_score` of the rows that the rate is picked on.
 
     Returns:
         A row per subset that has a group with two rates or more: `methods`, `rates` (how many, at most), `best_rate`
@@ -87,7 +87,7 @@ def learning_rate_sensitivity(results: pd.DataFrame, column: str = "score") -> p
     """
     scored = results[has_score(results) & np.isfinite(results[column])]
     fixed = ["methods", "task", *ARCHITECTURE, "epochs", "sparsity", "weight_bits", "activation_bits", "distill_weight",
-             "temperature"]
+             "temperature", "copies"]
     rows = []
     for methods in sorted(scored["methods"].unique(), key=subset_order):
         part = scored[scored["methods"] == methods]

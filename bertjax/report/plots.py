@@ -15,7 +15,6 @@ import numpy as np
 import pandas as pd
 
 from bertjax.artifact.size import BYTES_PER_MB
-from bertjax.config import METHODS
 from bertjax.report.headline import finding, megabytes, times
 from bertjax.report.placing import LABEL_ALL, SIDES, place_names
 from bertjax.report.tables import ORDER, has_score, mean_over_tasks

@@ -150,10 +150,18 @@ def _keep_models(ledger: Ledger, made: Executed, inputs: TaskInputs, keep_models
 
 
 def best_ids(rows: Sequence[Row]) -> set[str]:
-    """The best trial of each task, student and subset; of equal scores the first."""
+    """The best trial of each task, student and subset, by the held-out training rows if there are any; else by dev.
+
+    Of equal scores the first.
+    """
+    def score(row: Row) -> float:
+        # Rows of a table have NaN where others have None, and NaN equals nothing.
+        known = row.get("select_score") is not None and row["select_score"] == row["select_score"]
+        return row["select_score"] if known else row["score"]
+
     best: dict[tuple, Row] = {}
     for row in rows:
         cell = row["task"], row["model"], row["num_hidden_layers"], row["methods"]
-        if cell not in best or row["score"] > best[cell]["score"]:
+        if cell not in best or score(row) > score(best[cell]):
             best[cell] = row
     return {row["trial_id"] for row in best.values()}
