@@ -106,7 +106,7 @@ def run(command: Command) -> None:
     """Runs a parsed command."""
     match command:
         case Sweep():
-            run_sweep(study_of(command), command.run_dir, command.keep_models, command.mesh)
+            run_sweep(study_of(command), command.run_dir, command.keep_models, command.mesh, command.known)
         case Train():
             run_sweep(train_study(command), command.run_dir, "all", command.mesh)
         case Plan():
@@ -166,12 +166,14 @@ def data_values(options: DataOptions) -> dict[str, Any]:
     return {name: value for name, value in asdict(options).items() if value is not None and value is not False}
 
 
-def run_sweep(study: StudyConfig, run_dir: Path, keep_models: str, mesh: str | None) -> None:
+def run_sweep(
+    study: StudyConfig, run_dir: Path, keep_models: str, mesh: str | None, known: Path | None = None
+) -> None:
     """Trains what is missing in `run_dir` and writes the report."""
     check_writable(run_dir)
     from bertjax.report.page import write_report
     from bertjax.sweep.run import run_study
-    results = run_study(study, run_dir, keep_models=keep_models, mesh=mesh)
+    results = run_study(study, run_dir, keep_models=keep_models, mesh=mesh, known=known)
     page = write_report(run_dir)
     print(f"results: {run_dir / 'results.csv'}\nreport:  {page}")
     failed = int((results["status"] == "failed").sum())

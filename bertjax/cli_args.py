@@ -197,6 +197,8 @@ class Sweep(StudyOptions):
     grid: OmitArgPrefixes[GridOptions] = field(default_factory=GridOptions)
     keep_models: KeepModels = "best"
     """Which trained models stay on disk: of every trial, of the best trial of each task and method, of none."""
+    known: Annotated[Union[None, Path], _optional("FILE")] = None
+    """The results.csv of another run: trials that are finished there are not trained again."""
     mesh: Mesh = None
     """Devices by axis."""
 

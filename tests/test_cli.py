@@ -211,7 +211,8 @@ def test_sweep_runs_the_study_and_writes_the_report(status: str, code: int, monk
     backend(monkeypatch, "bertjax.report.page", write_report=lambda folder: folder / "report.html")
     assert exit_of("sweep", "demo", "--model", "m", "--run-dir", str(tmp_path / "new")) == code
     (study, folder), options = calls[0]
-    assert study.model == "m" and folder == tmp_path / "new" and options == {"keep_models": "best", "mesh": None}
+    assert study.model == "m" and folder == tmp_path / "new" and options == {
+        "keep_models": "best", "mesh": None, "known": None}
     said = capsys.readouterr()
     assert f"report:  {tmp_path / 'new' / 'report.html'}" in said.out
     assert ("1 of 2 trials failed" in said.err) == (code == 1)

@@ -22,20 +22,20 @@ from bertjax.report.analysis import analyse, analysis_tables, compare
 from bertjax.report.headline import TOLERANCES, Headline, headline, megabytes, panels, times
 from bertjax.report.image import png
 from bertjax.report.plots import MARKS, Figure, curve_figures, spec, tradeoff_figures
+from bertjax.report.predictions import read_predictions
 from bertjax.report.provenance import command, study_rows, versions
 from bertjax.report.sections import Section, comparison_section, sections_of
 from bertjax.report.selection import select_rates
 from bertjax.report.tables import (
     MEAN_TASK,
     SETTING,
-    TEXT_COLUMNS,
     clean,
     curve_table,
     has_score,
     setting_text,
     varying,
 )
-from bertjax.sweep.ledger import RESULT_COLUMNS
+from bertjax.sweep.ledger import RESULT_COLUMNS, TEXT_COLUMNS
 
 SVG_SHAPES = {
     "circle": '<circle cx="8" cy="8" r="5.2"/>', "square": '<rect x="3" y="3" width="10" height="10"/>',
@@ -69,7 +69,7 @@ def write_report(run_dir: Path) -> Path:
     curves = curve_table(chosen, metrics)
     figures = {"score_against_size": tradeoff_figures(chosen, tables, teacher_scores(teachers, tables)),
                "learning_curves": curve_figures(curves, chosen)}
-    analysis, comparison = analyse(chosen, every_rate=results), compare(chosen)
+    analysis, comparison = analyse(chosen, read_predictions(run_dir, chosen), every_rate=results), compare(chosen)
     sections = [] if analysis is None else sections_of(analysis)
     if comparison is not None:
         sections.append(comparison_section(comparison, figures["score_against_size"][:1]))

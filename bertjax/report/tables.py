@@ -13,10 +13,7 @@ import numpy as np
 import pandas as pd
 
 from bertjax.config import AUGMENTED, METHODS, SIZES, InputError
-from bertjax.sweep.ledger import ADDED_COLUMNS, RESULT_COLUMNS
-
-TEXT_COLUMNS = ("trial_id", "task", "model", "size", "teacher", "methods", "status")
-"""Columns that stay text: a `trial_id` such as 12e456789012 would read as a number."""
+from bertjax.sweep.ledger import ADDED_COLUMNS, RESULT_COLUMNS, TEXT_COLUMNS
 
 SETTING = ("model", "size", "num_hidden_layers", "methods", "sparsity", "weight_bits", "activation_bits",
            "distill_weight", "temperature", "copies", "learning_rate", "epochs")

@@ -2,7 +2,8 @@
 
     DIR/study.json                     the study
     DIR/results.csv, teachers.csv      a row per trial, made from the trials' own rows
-    DIR/trials/<trial_id>/             config.json, metrics.json (per epoch), model/, and result.json, written last
+    DIR/trials/<trial_id>/             config.json, metrics.json (per epoch), predictions.npz (logits and labels of the
+                                       dev rows), model/, and result.json, written last
     DIR/teachers/<trial_id>/           the same for teachers
 """
 
@@ -19,6 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from bertjax.config import InputError, StudyConfig, TrialConfig, require, to_json
 
 Row = Mapping[str, Any]
@@ -34,6 +37,9 @@ RESULT_COLUMNS = (
 
 ADDED_COLUMNS: Row = {"copies": 0, "select_score": None, "selected_epoch": None}
 """Columns that came later, with their value in the results of former versions."""
+
+TEXT_COLUMNS = ("trial_id", "task", "model", "size", "teacher", "methods", "status")
+"""Columns that stay text: a `trial_id` such as 12e456789012 would read as a number."""
 
 AXES = ("sizes", "layers", "tasks", "methods", "copies", "sparsities", "learning_rates", "distill_weights",
         "temperatures", "seeds")
@@ -69,13 +75,31 @@ class Ledger:
         rows = [(trial, self.row(trial)) for trial in trials]
         return [trial for trial, row in rows if row is None or row["status"] not in FINISHED]
 
-    def record(self, trial: TrialConfig, row: Row, metrics: Sequence[Row]) -> None:
-        """Keeps a trial's config, metrics per epoch and, last of all, its row."""
+    def record(
+        self, trial: TrialConfig, row: Row, metrics: Sequence[Row], predictions: Mapping[str, np.ndarray] | None = None
+    ) -> None:
+        """Keeps a trial's config, metrics per epoch, predictions (arrays by name) and, last of all, its row."""
         folder = self.folder(trial)
         folder.mkdir(parents=True, exist_ok=True)
         write_text(folder / "config.json", to_json(trial) + "\n")
         write_text(folder / "metrics.json", json.dumps(list(metrics), indent=1) + "\n")
+        if predictions is not None:
+            arrays = io.BytesIO()
+            np.savez_compressed(arrays, allow_pickle=False, **predictions)
+            write_bytes(folder / "predictions.npz", arrays.getvalue())
         write_text(folder / "result.json", json.dumps(dict(row), indent=1) + "\n")
+
+    def adopt(self, trials: Iterable[TrialConfig], known: Path) -> int:
+        """Takes over the finished results of another run for those of `trials` that are missing; says how many.
+
+        Raises:
+            InputError: `known` is no table of results.
+        """
+        rows = read_rows(known)
+        found = [trial for trial in self.missing(trials) if trial.trial_id in rows]
+        for trial in found:
+            self.record(trial, rows[trial.trial_id], [])
+        return len(found)
 
     def drop_model(self, trial_id: str) -> None:
         """Removes the model of a trial; its result stays."""
@@ -160,12 +184,49 @@ def write_rows(path: Path, rows: Sequence[Row]) -> None:
     write_text(path, text.getvalue())
 
 
+def read_rows(path: Path) -> dict[str, Row]:
+    """The finished trials of a results.csv by their ids, in the types that a ledger keeps.
+
+    Raises:
+        InputError: The file is missing, is no table, or lacks a column.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            lines = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path} must be the results.csv of a sweep; it cannot be read ({error})") from error
+    lacking = [name for name in RESULT_COLUMNS if lines and name not in {*lines[0], *ADDED_COLUMNS}]
+    require(not lacking, f"{path} must have the columns of a sweep's results.csv; missing: {', '.join(lacking)}")
+    rows: list[Row] = []
+    for number, line in enumerate(lines, start=2):
+        try:
+            values = {name: _parsed(name, line[name]) for name in RESULT_COLUMNS if name in line}
+        except ValueError as error:
+            raise InputError(f"{path} line {number} must be a trial of a sweep's results.csv: {error}") from error
+        rows.append({**ADDED_COLUMNS, **values})
+    return {str(row["trial_id"]): row for row in rows if row["status"] in FINISHED}
+
+
+def _parsed(name: str, text: str | None) -> Any:
+    if not text:
+        return None
+    if name in TEXT_COLUMNS:
+        return text
+    number = float(text)
+    return int(number) if number.is_integer() and "." not in text and "e" not in text.lower() else number
+
+
 def write_text(path: Path, text: str) -> None:
+    """Writes a text file that is there whole or not at all."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
     """Writes a file that is there whole or not at all."""
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
             os.fchmod(file.fileno(), 0o644)
         os.replace(temporary, path)
     except BaseException:

@@ -33,6 +33,8 @@ class Outcome:
     metrics: list[dict[str, Any]]
     """For each epoch: epoch, step, train_loss, task_loss, score and the task's metrics in points, and `select_score`
     on the held-out slice of the training rows, where there is one."""
+    predictions: dict[str, np.ndarray]
+    """What the row's score was computed from: `logits` [row, labels] and `labels` [row] of the scoring split."""
 
 
 def outcome(
@@ -60,7 +62,13 @@ def outcome(
                                                "select_score")},
         "selected_epoch": None if trial.select_epoch is None else epoch,
     }
-    return Outcome(trial, row, per_epoch)
+    return Outcome(trial, row, per_epoch, _predictions(inputs, logits[epoch - 1]))
+
+
+def _predictions(inputs: TaskInputs, logits: np.ndarray) -> dict[str, np.ndarray]:
+    split, rows = next(iter(inputs.rows.dev.items()))
+    first = inputs.rows.dev_rows.start
+    return {"logits": logits[rows.start - first : rows.stop - first], "labels": inputs.data.dev[split].labels}
 
 
 def selected_epoch(trial: TrialConfig, per_epoch: Sequence[Mapping[str, Any]]) -> int:

@@ -30,7 +30,8 @@ KEEP_MODELS = ("all", "best", "none")
 
 
 def run_study(
-    study: StudyConfig, run_dir: str | Path, *, keep_models: str = "best", mesh: str | None = None
+    study: StudyConfig, run_dir: str | Path, *, keep_models: str = "best", mesh: str | None = None,
+    known: str | Path | None = None,
 ) -> pd.DataFrame:
     """Trains what the run directory still lacks and returns all its results, a row per trial.
 
@@ -39,12 +40,16 @@ def run_study(
         run_dir: Made if missing; see `bertjax.sweep.ledger`. Repeating a finished study changes nothing in it.
         keep_models: `all`, `none`, or `best`: of each task, student and subset the trial with the best score.
         mesh: `trial=4,data=2`; None takes the mesh with the least idle work for each program.
+        known: The results.csv of another run; trials that are finished there are taken over, without their models.
 
     Raises:
         InputError: Input that cannot work; as much as possible is found before anything trains.
     """
     require(keep_models in KEEP_MODELS, f"keep_models must be one of {', '.join(KEEP_MODELS)}, got {keep_models!r}")
     ledger = open_ledger(Path(run_dir), study)
+    if known is not None:
+        adopted = ledger.adopt((trial for program in programs(study) for trial in program.trials), Path(known))
+        log.info("%d results taken over from %s", adopted, known)
     todo = [ProgramPlan(p.task, tuple(left)) for p in programs(study) if (left := ledger.missing(p.trials))]
     if todo:
         check_inputs(study)
@@ -88,7 +93,7 @@ def _run_program(
         return
     _keep_models(ledger, made, inputs, keep_models)
     for outcome in made.outcomes:
-        ledger.record(outcome.trial, outcome.row, outcome.metrics)
+        ledger.record(outcome.trial, outcome.row, outcome.metrics, outcome.predictions)
     view.finished(title, made.outcomes, made.cost)
 
 
@@ -108,7 +113,7 @@ def _teacher_outputs(
         if status != "done":
             raise RuntimeError(f"the teacher of {teacher.task} {status}; try a lower --teacher-learning-rate")
         save_model(folder, teacher, made, inputs)
-        ledger.record(teacher, made.outcomes[0].row, made.outcomes[0].metrics)
+        ledger.record(teacher, made.outcomes[0].row, made.outcomes[0].metrics, made.outcomes[0].predictions)
         view.finished(title, made.outcomes, made.cost)
         chunks = made.chunks
     if any(trial.copies for trial in readers):

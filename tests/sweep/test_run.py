@@ -17,7 +17,10 @@ from bertjax.artifact.load import load
 from bertjax.config import METHODS, AugmentConfig, InputError, StudyConfig
 from bertjax.data.examples import SELECTION
 from bertjax.data.sources import load_task
+from bertjax.report.analysis import analyse
 from bertjax.report.page import write_report
+from bertjax.report.predictions import read_predictions
+from bertjax.report.tables import clean
 from bertjax.sweep import run as run_module
 from bertjax.sweep import teacher as teacher_module
 from bertjax.sweep.inputs import task_inputs
@@ -91,6 +94,22 @@ def test_metrics_per_epoch_end_with_the_row(finished: tuple[Path, pd.DataFrame])
         assert metrics[-1]["score"] == row.score and metrics[-1]["train_loss"] > 0
 
 
+def test_predictions_give_the_score_of_the_row_and_intervals_of_the_report(
+    finished: tuple[Path, pd.DataFrame], study: StudyConfig
+) -> None:
+    run_dir, results = finished
+    labels = load_task("colours", study.data).dev["validation"].labels
+    for row in results.itertuples():
+        with np.load(run_dir / "trials" / row.trial_id / "predictions.npz", allow_pickle=False) as stored:
+            assert stored["labels"].tolist() == labels.tolist()
+            assert 100 * (stored["logits"].argmax(1) == labels).mean() == pytest.approx(row.score)
+    predictions = read_predictions(run_dir, clean(results))
+    analysis = analyse(clean(results), predictions)
+    assert "drawn again from this one's dev rows" in analysis.note
+    assert (analysis.factors["low"] <= analysis.factors["high"]).all()
+    assert analyse(clean(results)).factors["low"].isna().all()
+
+
 def test_repeating_a_finished_study_changes_nothing(finished: tuple[Path, pd.DataFrame], study: StudyConfig) -> None:
     run_dir, results = finished
     before = files_of(run_dir)
@@ -115,6 +134,36 @@ def test_only_what_is_missing_is_trained(
     # A trial alone is the trial of the grid: the eight of `finished` give the same scores.
     wanted = finished[1].set_index("trial_id")["score"]
     assert results.set_index("trial_id")["score"].to_dict() == wanted.loc[results["trial_id"]].to_dict()
+
+
+def test_known_results_are_taken_over_and_only_the_rest_is_trained(
+    study: StudyConfig, tmp_path: Path, messages: pytest.LogCaptureFixture, finished: tuple[Path, pd.DataFrame]
+) -> None:
+    run_dir, results = finished
+    old = results.drop(columns=["copies", "select_score", "selected_epoch"])  # as a former version wrote it
+    old.loc[old["methods"] == "P", "status"] = "failed"
+    old.to_csv(tmp_path / "old.csv", index=False)
+    asked = replace(study, methods=("none", "K", "P"))
+    again = run_study(asked, tmp_path / "run", keep_models="none", known=tmp_path / "old.csv")
+    assert "2 results taken over" in messages.text and "1 trials to train" in messages.text
+    wanted = results.set_index("methods").loc[["none", "K", "P"]].reset_index()[results.columns]
+    pd.testing.assert_frame_equal(again.drop(columns="train_seconds"), wanted.drop(columns="train_seconds"))
+    assert write_report(tmp_path / "run").is_file()
+
+
+@pytest.mark.parametrize(("content", "message"), [
+    (None, "cannot be read"), ("trial_id,task\n1,2\n", "known.csv must have .* missing: model"),
+    (b"\xff\xfe", "cannot be read"),
+    (",".join(RESULT_COLUMNS) + "\n" + ",".join("x" * len(RESULT_COLUMNS)) + "\n", "line 2 must be a trial"),
+])
+def test_known_results_that_are_none_are_refused(
+    study: StudyConfig, tmp_path: Path, content: str | bytes | None, message: str
+) -> None:
+    path = tmp_path / "known.csv"
+    if content is not None:
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(InputError, match=message):
+        run_study(study, tmp_path / "run", known=path)
 
 
 def test_teacher_outputs_come_from_the_cache_the_second_time(
