@@ -111,7 +111,7 @@ def run(command: Command) -> None:
             run_sweep(train_study(command), command.run_dir, "all", command.mesh)
         case Plan():
             from bertjax.sweep.plan import describe_plan
-            print(describe_plan(study_of(command), mesh=command.mesh))
+            print(describe_plan(study_of(command), command.mesh, command.device))
         case Evaluate():
             evaluate(command)
         case Predict():

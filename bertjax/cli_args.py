@@ -205,13 +205,15 @@ class Sweep(StudyOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class Plan(StudyOptions):
-    """Print what a sweep would do: trials, groups, compiled programs, steps, padding, memory."""
+    """Print what a sweep would do: trials, groups, compiled programs, steps, padding, memory, FLOPs and hours."""
 
     experiment: Positional[str]
     """A name (in ./experiments or installed) or the path of a .py file."""
     grid: OmitArgPrefixes[GridOptions] = field(default_factory=GridOptions)
     mesh: Mesh = None
     """Devices by axis."""
+    device: str = "cpu"
+    """What the hours are estimated for: cpu:CORES, a100:N, h100:N, h200:N, v4:AxB, v5e:AxB, v5p:AxB or v6e:AxB."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -91,7 +91,7 @@ def hold_out(data: TaskData) -> TaskData:
         InputError: There are too few rows to hold one out and train on others.
     """
     labels = data.train.labels
-    share = min(SELECTION_SHARE, SELECTION_ROWS / len(labels))
+    share = held_out_rows(len(labels)) / len(labels)
     strata = labels
     if data.task.regression:
         strata = np.argsort(np.argsort(labels, kind="stable")) * 10 // len(labels)
@@ -105,6 +105,11 @@ def hold_out(data: TaskData) -> TaskData:
                          " rows (or take --select-on dev)")
     dev = {**data.dev, SELECTION: rows_of(data.train, np.flatnonzero(held))}
     return replace(data, train=rows_of(data.train, np.flatnonzero(~held)), dev=dev)
+
+
+def held_out_rows(rows: int) -> int:
+    """About how many of the training rows `hold_out` takes: classes are rounded one by one."""
+    return round(min(SELECTION_SHARE * rows, SELECTION_ROWS))
 
 
 def rows_of(examples: Examples, rows: np.ndarray) -> Examples:

@@ -108,10 +108,10 @@ def _inputs(trial: TrialConfig, num_trials: int, readers: Sequence[TrialConfig])
     copies = [tokenize(examples, tokenizer, trial.data.max_length, cache) for examples in _copies(data.train, readers)]
     rows = task_rows(train, dev, config.pad_token_id, config.vocab_size, copies)
     lengths = rows.longest_text if trial.texts_per_row == 1 else rows.lengths[: len(rows.texts)]
-    edges = _train_edges(trial, config, lengths, num_trials)
+    edges = train_edges(trial, config, lengths, num_trials)
     return TaskInputs(
         data=data, config=config, tokenizer=tokenizer, rows=rows, epoch_lengths=lengths, edges=edges,
-        eval_edges=choose_edges(rows.lengths, min(EVAL_EDGES, trial.data.max_buckets), EVAL_BATCH_SIZE),
+        eval_edges=eval_edges(rows.lengths, trial.data.max_buckets),
         padding=padding_fraction(lengths, edges, trial.train.batch_size),
     )
 
@@ -122,7 +122,12 @@ def _copies(train: Examples, readers: Sequence[TrialConfig]) -> list[Examples]:
     return [augmented(train, copy, most.augment) for copy in range(1, most.copies + 1) if most.augment]
 
 
-def _train_edges(trial: TrialConfig, config: BertConfig, lengths: Any, num_trials: int) -> tuple[int, ...]:
+def eval_edges(lengths: np.ndarray, max_buckets: int) -> tuple[int, ...]:
+    """Batch lengths of the evaluation, for rows of these lengths."""
+    return choose_edges(lengths, min(EVAL_EDGES, max_buckets), EVAL_BATCH_SIZE)
+
+
+def train_edges(trial: TrialConfig, config: BertConfig, lengths: Any, num_trials: int) -> tuple[int, ...]:
     """As many batch lengths as pay for their compilation, or as `MAX_PADDING` asks for."""
     flops_per_token = 6 * encoder_linear_count(config) * num_trials * trial.train.epochs
     compile_flops = COMPILE_FLOPS_PER_LAYER.get(jax.default_backend(), ACCELERATOR_COMPILE_FLOPS_PER_LAYER)

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 
 from bertjax.config import StudyConfig, TrialConfig
-from bertjax.model.bert import init_params
 from bertjax.model.hf import from_pretrained
-from bertjax.model.sizes import size_name
-from bertjax.params import ENCODER_KERNELS, count, num_bytes
+from bertjax.model.sizes import encoder_linear_count, param_count, size_name
+from bertjax.sweep.devices import Device, parse_device
 from bertjax.sweep.experiments import model_source
-from bertjax.sweep.inputs import TaskInputs, task_inputs
+from bertjax.sweep.inputs import task_inputs
+from bertjax.sweep.outline import Outline, outline
 from bertjax.train.mesh import choose_mesh, padded, parse_mesh
 from bertjax.train.trial import split_groups, split_programs, student_trials, students, teacher_trial
 
@@ -68,51 +68,120 @@ def mesh_shape(mesh: str | None, program: ProgramPlan) -> tuple[int, int]:
     return choose_mesh(devices, program.group_sizes, program.trials[0].train.batch_size)
 
 
-def describe_plan(study: StudyConfig, mesh: str | None = None) -> str:
-    """A table of the programs: trials, groups, compilations, steps, padding and bytes per device."""
-    header = ("task", "model", "trials", "groups", "steps", "lengths compiled", "padding", "mesh", "bytes/device")
-    rows: list[tuple[str, ...]] = [header]
+@dataclass(frozen=True)
+class PlanRow:
+    """Programs of one task, student and epoch, which are alike but for the number of trials."""
+
+    role: str
+    programs: tuple[ProgramPlan, ...]
+    outline: Outline
+    """Of the largest of them."""
+    mesh: tuple[int, int]
+
+    @property
+    def trials(self) -> int:
+        """Over all programs."""
+        return sum(len(program.trials) for program in self.programs)
+
+    @property
+    def compilations(self) -> int:
+        """A train chunk for each batch length and an eval chunk for each evaluation length, of every program."""
+        return len(self.programs) * (len(self.outline.edges) + len(self.outline.eval_edges))
+
+    @property
+    def bytes_per_device(self) -> int:
+        """What the largest program keeps on each device, activations not counted."""
+        return max(device_bytes(program, self.outline, self.mesh) for program in self.programs)
+
+    def flops(self, texts: int) -> float:
+        """Operations of all trials; a teacher also computes its outputs for `texts` texts of each training row."""
+        teaching = texts * self.outline.outputs_flops if self.role == "teacher" else 0.0
+        return self.trials * self.outline.trial_flops + teaching
+
+    def cells(self) -> tuple[str, ...]:
+        """The row as text."""
+        largest = max(self.programs, key=lambda program: len(program.trials))
+        role = "teacher " if self.role == "teacher" else ""
+        about = "≈" if self.outline.estimated else ""
+        return (
+            largest.task, role + size_name(self.outline.config), str(self.trials), str(len(self.programs)),
+            "+".join(map(str, largest.group_sizes)), f"{about}{self.outline.steps:,}",
+            " ".join(map(str, self.outline.edges)), f"{about}{100 * self.outline.padding:.1f} %",
+            f"trial={self.mesh[0]},data={self.mesh[1]}", f"{self.bytes_per_device / 1e6:,.0f} MB",
+        )
+
+
+HEADER = ("task", "model", "trials", "programs", "groups", "steps", "lengths compiled", "padding", "mesh",
+          "bytes/device")
+
+
+def describe_plan(study: StudyConfig, mesh: str | None = None, device: str = "cpu") -> str:
+    """A table of the programs (trials, groups, steps, padding, bytes per device), and FLOPs and hours on a device.
+
+    Args:
+        study: What to plan. GLUE from the hub and models of the six sizes are known from tables, without a download.
+        mesh: `trial=4,data=2`; None takes the mesh with the least idle work.
+        device: What the hours are estimated for; see `devices.parse_device`.
+
+    Raises:
+        InputError: A device that is not known, or input that must be read and cannot be.
+    """
+    kind, chips = parse_device(device)
+    rows = plan_rows(study, mesh)
+    cells = [HEADER, *(row.cells() for row in rows)]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(HEADER))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
+    students_ = [row for row in rows if row.role == "student"]
+    summary = (f"{study.name}: {sum(row.trials for row in students_):,} trials in "
+               f"{sum(len(row.programs) for row in students_)} programs, "
+               f"{sum(row.compilations for row in students_)} compilations, {len(rows) - len(students_)} teachers; "
+               f"{jax.device_count()} {jax.devices()[0].device_kind} device(s)")
+    notes = ["steps: of one trial; padding: share of the computed training tokens; bytes/device: parameters, "
+             "gradients, optimizer state, masks and data, without activations"]
+    if any(row.outline.estimated for row in rows):
+        notes.append("≈: the lengths of the task's rows are estimated from its size in bytes")
+    return "\n".join([summary, "", *lines, "", *notes, *_costs(study, rows, kind, chips)])
+
+
+def plan_rows(study: StudyConfig, mesh: str | None) -> list[PlanRow]:
+    """The teachers, then the programs of each task, student and length of an epoch."""
+    grouped: dict[tuple[Any, ...], list[ProgramPlan]] = {}
     for teacher in teachers(study):
-        rows.append(_plan_row(ProgramPlan(teacher.task, (teacher,)), "teacher ", mesh))
+        grouped["teacher", teacher.trial_id] = [ProgramPlan(teacher.task, (teacher,))]
     for program in programs(study):
-        rows.append(_plan_row(program, "", mesh))
-    widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    body = list(programs(study))
-    trials = sum(len(program.trials) for program in body)
-    compiled = sum(_compilations(task_inputs(p.trials)) for p in body)
-    summary = (f"{study.name}: {trials} trials in {len(body)} programs, {compiled} compilations, "
-               f"{len(teachers(study))} teachers; {jax.device_count()} {jax.devices()[0].device_kind} device(s)")
-    note = ("padding: share of the computed training tokens; bytes/device: parameters, gradients, optimizer state, "
-            "masks and data, without activations")
-    return "\n".join([summary, "", *lines, "", note])
+        trial = program.trials[0]
+        key = "student", program.task, trial.model, trial.num_hidden_layers, trial.texts_per_row
+        grouped.setdefault(key, []).append(program)
+    rows = []
+    for key, members in grouped.items():
+        largest = max(members, key=lambda program: len(program.trials))
+        rows.append(PlanRow(key[0], tuple(members), outline(largest.trials), mesh_shape(mesh, largest)))
+    return rows
 
 
-def _compilations(inputs: TaskInputs) -> int:
-    """A train chunk for each batch length, an eval chunk for each evaluation length."""
-    return len(inputs.edges) + len(inputs.eval_edges)
+def _costs(study: StudyConfig, rows: list[PlanRow], kind: Device, chips: int) -> list[str]:
+    """FLOPs, hours and what does not fit."""
+    flops = sum(row.flops(1 + max(study.copies)) for row in rows)
+    hours = flops / (kind.peak_flops * kind.share * chips) / 3600
+    lines = [f"{flops:.3g} FLOPs; on {chips} × {kind.name} about {_hours(hours)}, at {100 * kind.share:.0f} % of the "
+             f"peak of {kind.peak_flops / 1e12:g} TFLOP/s each (an assumption), compilation not counted"]
+    largest = max(row.bytes_per_device for row in rows)
+    if kind.memory_bytes is not None and largest > kind.memory_bytes:
+        lines.append(f"the largest program needs {largest / 1e9:.0f} GB on each device without its activations, more "
+                     f"than the {kind.memory_bytes / 1e9:.0f} GB of one {kind.name}: spread the trials over more "
+                     "devices (--mesh trial=N), or lower max_trials_per_program in the experiment")
+    return lines
 
 
-def _plan_row(program: ProgramPlan, label: str, mesh: str | None) -> tuple[str, ...]:
-    trial = program.trials[0]
-    inputs = task_inputs(program.trials)
-    shape = mesh_shape(mesh, program)
-    steps = math.ceil(len(inputs.epoch_lengths) / trial.train.batch_size) * trial.train.epochs
-    return (
-        program.task, label + size_name(inputs.config), str(len(program.trials)),
-        "+".join(map(str, program.group_sizes)), str(steps),
-        " ".join(map(str, inputs.edges)), f"{100 * inputs.padding:.1f} %", f"trial={shape[0]},data={shape[1]}",
-        f"{device_bytes(program, inputs, shape) / 1e6:,.0f} MB",
-    )
+def _hours(hours: float) -> str:
+    return f"{60 * hours:.0f} minutes" if hours < 1 else f"{hours:,.1f} hours" if hours < 100 else f"{hours:,.0f} hours"
 
 
-def device_bytes(program: ProgramPlan, inputs: TaskInputs, shape: tuple[int, int]) -> int:
+def device_bytes(program: ProgramPlan, outlined: Outline, shape: tuple[int, int]) -> int:
     """Bytes that a program keeps on each device, activations not counted."""
-    params = jax.eval_shape(lambda: init_params(inputs.train_config))
+    config = outlined.config
+    params = param_count(config, config.num_labels)
     # Parameters, gradients and Adam's two moments in float32, and a mask of one byte per prunable weight.
-    per_trial = 4 * num_bytes(params) + count(params, ENCODER_KERNELS)
+    per_trial = 4 * 4 * params + encoder_linear_count(config)
     trials = sum(padded(size, shape[0]) // shape[0] for size in program.group_sizes)
-    table = inputs.rows.table(inputs.config.num_labels)
-    return trials * per_trial + sum(array.nbytes for array in table)
-
-
+    return trials * per_trial + outlined.table_bytes

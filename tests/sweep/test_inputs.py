@@ -8,7 +8,7 @@ import pytest
 
 from bertjax.config import BertConfig, DataConfig, StudyConfig, TrainConfig
 from bertjax.data.batches import choose_edges, padding_fraction
-from bertjax.sweep.inputs import MAX_PADDING, _train_edges
+from bertjax.sweep.inputs import MAX_PADDING, train_edges
 from bertjax.train.trial import student_trials, students
 
 CONFIG = BertConfig(vocab_size=100, hidden_size=384, num_hidden_layers=6, num_attention_heads=12,
@@ -17,7 +17,7 @@ CONFIG = BertConfig(vocab_size=100, hidden_size=384, num_hidden_layers=6, num_at
 
 def edges_of(lengths: np.ndarray, epochs: int = 3, trials: int = 8, max_buckets: int = 16) -> tuple[int, ...]:
     study = StudyConfig("s", model="m", data=DataConfig(max_buckets=max_buckets), train=TrainConfig(epochs=epochs))
-    return _train_edges(student_trials(study, "sst2", students(study)[0])[0], CONFIG, lengths, trials)
+    return train_edges(student_trials(study, "sst2", students(study)[0])[0], CONFIG, lengths, trials)
 
 
 @pytest.fixture

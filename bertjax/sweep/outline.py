@@ -1,0 +1,113 @@
+"""What a plan needs to know of a program: its shape and its rows, without a download where a table will do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from bertjax.config import BertConfig, TrialConfig
+from bertjax.data.batches import batches_per_bucket, padding_fraction
+from bertjax.data.examples import held_out_rows
+from bertjax.data.glue_lengths import glue_lengths
+from bertjax.data.tasks import GLUE_TASKS, TASKS
+from bertjax.model.flops import forward_flops, train_flops
+from bertjax.model.sizes import SIZES
+from bertjax.sweep.inputs import EVAL_BATCH_SIZE, eval_edges, task_inputs, train_edges
+
+TABLE_BYTES = 2
+"""Bytes of a token id on the device, for a vocabulary below 65,536."""
+
+
+@dataclass(frozen=True)
+class Outline:
+    """One program's shape and rows."""
+
+    config: BertConfig
+    """As trained: the rows of the word embedding that the task uses, or all where that is not known."""
+    texts: int
+    """Training rows and their copies."""
+    epoch_lengths: np.ndarray
+    """[row of an epoch] tokens."""
+    dev_lengths: np.ndarray
+    """[dev row] tokens; drawn from the training rows where they are not known."""
+    edges: tuple[int, ...]
+    eval_edges: tuple[int, ...]
+    batch_size: int
+    epochs: int
+    estimated: bool
+    """The lengths are an estimate."""
+
+    @property
+    def padding(self) -> float:
+        """Share of the training's computed tokens that are padding."""
+        return padding_fraction(self.epoch_lengths, self.edges, self.batch_size)
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps."""
+        return int(batches_per_bucket(self.epoch_lengths, self.edges, self.batch_size).sum()) * self.epochs
+
+    @property
+    def table_bytes(self) -> int:
+        """Token ids on the device."""
+        longest = int(max(self.epoch_lengths.max(), self.dev_lengths.max()))
+        return TABLE_BYTES * longest * (self.texts + len(self.dev_lengths))
+
+    @property
+    def trial_flops(self) -> float:
+        """Operations of one trial: its training, and its evaluation after every epoch."""
+        return self.epochs * (
+            _flops(train_flops, self.config, self.epoch_lengths, self.edges, self.batch_size)
+            + _flops(forward_flops, self.config, self.dev_lengths, self.eval_edges, EVAL_BATCH_SIZE))
+
+    @property
+    def outputs_flops(self) -> float:
+        """Operations of a forward pass over the training rows: a teacher's outputs, without the copies."""
+        return _flops(forward_flops, self.config, self.epoch_lengths, self.eval_edges, EVAL_BATCH_SIZE)
+
+
+def outline(trials: Sequence[TrialConfig]) -> Outline:
+    """The outline of the trials of one program.
+
+    Tasks that would come from the hub and models of the six sizes are known from tables; all else is read.
+
+    Raises:
+        InputError: What must be read cannot be.
+    """
+    trial = trials[0]
+    data, size = trial.data, next((size for size in SIZES.values() if size.hub_name == trial.model), None)
+    task = TASKS.get(trial.task)
+    if data.data_dir is not None or data.train_file is not None or task not in GLUE_TASKS or size is None:
+        inputs = task_inputs(trials)
+        dev = inputs.rows.lengths[inputs.rows.dev_rows.start:]
+        return Outline(inputs.train_config, len(inputs.rows.texts), inputs.epoch_lengths, dev, inputs.edges,
+                       inputs.eval_edges, trial.train.batch_size, trial.train.epochs, estimated=False)
+    known = glue_lengths(task)
+    config = replace(size.config, num_labels=task.num_labels, vocab_size=known.vocabulary or size.config.vocab_size)
+    if trial.num_hidden_layers is not None:
+        config = replace(config, num_hidden_layers=trial.num_hidden_layers)
+    rows = min(data.max_train_examples or len(known.train), len(known.train))
+    held_out = held_out_rows(rows) if trial.hold_out else 0
+    train = np.minimum(_spread(known.train, rows - held_out), data.max_length)
+    epoch, copies = np.tile(train, trial.texts_per_row), max(trial.copies for trial in trials)
+    dev = _spread(train, known.dev_rows + held_out)
+    return Outline(config, len(train) * (1 + copies), epoch, dev, train_edges(trial, config, epoch, len(trials)),
+                   eval_edges(np.concatenate([epoch, dev]), data.max_buckets), trial.train.batch_size,
+                   trial.train.epochs, known.estimated)
+
+
+def _spread(lengths: np.ndarray, count: int) -> np.ndarray:
+    """`count` of the sorted lengths, evenly spread."""
+    return lengths[np.linspace(0, len(lengths) - 1, count).round().astype(int)]
+
+
+def _flops(
+    per_row: Callable[[BertConfig, int], int], config: BertConfig, lengths: np.ndarray, edges: Sequence[int],
+    batch_size: int,
+) -> float:
+    """Operations of one pass over rows of these lengths."""
+    batches = batches_per_bucket(lengths, edges, batch_size)
+    return float(sum(int(count) * batch_size * per_row(config, edge)
+                     for count, edge in zip(batches, edges, strict=True)))

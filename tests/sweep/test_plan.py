@@ -1,0 +1,52 @@
+"""What a plan says before anything is there."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import replace
+
+import pytest
+
+from bertjax.config import InputError, StudyConfig
+from bertjax.sweep.devices import DEVICES, parse_device
+from bertjax.sweep.experiments import load_study
+from bertjax.sweep.inputs import task_inputs
+from bertjax.sweep.outline import outline
+from bertjax.sweep.plan import describe_plan, plan_rows
+from bertjax.train.trial import student_trials, students
+
+
+def test_the_whole_study_of_the_paper_is_planned_without_a_download() -> None:
+    text = describe_plan(load_study("movva2022"), device="v5e:4x4")
+    # 6 sizes, 8 tasks, 12 settings of the eight subsets, 2 learning rates, 3 seeds.
+    assert "3,456 trials in 192 programs" in text and "8 teachers" in text
+    assert re.search(r"e\+19 FLOPs; on 16 × v5e about [\d.]+ hours, at 40 % of the peak of 197 TFLOP/s", text)
+    assert "more than the 16 GB of one v5e" in text
+    mnli = next(line for line in text.splitlines() if line.startswith("mnli") and "teacher" in line)
+    # A teacher trains on what is not held out: 390,702 rows in batches of 32, three times.
+    assert "teacher large" in mnli and f"≈{3 * -(-390_702 // 32):,}" in mnli
+
+
+def test_k_trains_longer_and_counts_its_copies() -> None:
+    study = replace(load_study("movva2022"), sizes=("tiny",), tasks=("rte",), learning_rates=(1e-4,))
+    teacher, short, long = plan_rows(study, None)
+    assert (short.trials, long.trials) == (18, 18) and (teacher.trials, teacher.role) == (1, "teacher")
+    assert short.outline.steps == 3 * -(-2490 // 32) and long.outline.steps == 3 * -(-2 * 2490 // 32)
+    assert long.flops(2) == pytest.approx(2 * short.flops(2), rel=0.1)
+    assert teacher.flops(2) > teacher.flops(1) > teacher.trials * teacher.outline.trial_flops
+
+
+def test_an_outline_of_data_at_hand_is_that_of_the_program(study: StudyConfig) -> None:
+    trials = student_trials(study, "colours", students(study)[0])
+    inputs, known = task_inputs(trials), outline(trials)
+    assert (known.edges, known.eval_edges, known.padding) == (inputs.edges, inputs.eval_edges, inputs.padding)
+    assert known.steps == 36 and known.config == inputs.train_config and not known.estimated
+
+
+def test_devices_with_their_chips() -> None:
+    assert parse_device("v5e:2x4") == (DEVICES["v5e"], 8) and parse_device("h200") == (DEVICES["h200"], 1)
+    assert parse_device("cpu:16") == (DEVICES["cpu"], 16) and parse_device("cpu") == (DEVICES["cpu"], os.cpu_count())
+    for text in ("v9", "h100:", "h100:0", "v5e:2x", ""):
+        with pytest.raises(InputError, match="device must be one of v4, v5e"):
+            parse_device(text)
