@@ -106,7 +106,7 @@ def run(command: Command) -> None:
     """Runs a parsed command."""
     match command:
         case Sweep():
-            run_sweep(study_of(command), command.run_dir, command.keep_models, command.mesh, command.known)
+            run_sweep(rehearsed(command), command.run_dir, command.keep_models, command.mesh, command.known)
         case Train():
             run_sweep(train_study(command), command.run_dir, "all", command.mesh)
         case Plan():
@@ -128,6 +128,18 @@ def run(command: Command) -> None:
 def study_of(command: Sweep | Plan) -> StudyConfig:
     """The experiment's study with the command's overrides."""
     return settled(override(load_study(command.experiment), **overrides(command.grid, command)))
+
+
+def rehearsed(command: Sweep) -> StudyConfig:
+    """The study of a sweep, or with `--smoke` its rehearsal, whose largest programs are lowered here."""
+    study = study_of(command)
+    if not command.smoke:
+        return study
+    check_writable(command.run_dir)
+    from bertjax.sweep.smoke import lower_largest, smoke_study
+    made = smoke_study(study, command.run_dir / "smoke")
+    lower_largest(study, command.mesh)
+    return made
 
 
 def train_study(command: Train) -> StudyConfig:

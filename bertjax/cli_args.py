@@ -199,6 +199,8 @@ class Sweep(StudyOptions):
     """Which trained models stay on disk: of every trial, of the best trial of each task and method, of none."""
     known: Annotated[Union[None, Path], _optional("FILE")] = None
     """The results.csv of another run: trials that are finished there are not trained again."""
+    smoke: FlagCreatePairsOff[Annotated[bool, arg(help_behavior_hint="")]] = False
+    """Rehearse the study: the same config on made data and random weights; the two largest sizes are lowered only."""
     mesh: Mesh = None
     """Devices by axis."""
 
