@@ -25,11 +25,11 @@ def test_one_size_is_trained_and_the_largest_lowered(tmp_path: Path, monkeypatch
     lowered, lower = [], smoke._lower
     monkeypatch.setattr(smoke, "_lower", lambda program, *rest: lowered.append(program) or lower(program, *rest))
     results = rehearse(tmp_path, "--tasks", "mnli", "--sizes", "tiny", "base", "--seeds", "0",
-                       "--learning-rates", "1e-4", "--methods", "none", "P", "KP")
-    assert [(program.task, len(program.trials)) for program in lowered] == [("mnli", 3), ("mnli", 2)]
-    assert set(results["size"]) == {"tiny"} and results["methods"].tolist() == ["none", "P", "P", "KP", "KP"]
+                       "--learning-rates", "1e-4", "--methods", "K", "KP")
+    assert [(program.task, len(program.trials)) for program in lowered] == [("mnli", 3)]
+    assert set(results["size"]) == {"tiny"} and results["methods"].tolist() == ["K", "KP", "KP"]
     assert set(results["status"]) == {"done"} and results["accuracy_mismatched"].notna().all()
-    assert results.groupby("copies")["steps"].unique().map(list).to_dict() == {0: [6], 1: [12]}
+    assert set(results["copies"]) == {1} and set(results["steps"]) == {12}  # both texts of 64 rows, three times
     page = (tmp_path / "report.html").read_text()
     assert "Beside the published study" in page
 
