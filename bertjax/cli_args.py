@@ -154,7 +154,9 @@ class TeacherOptions:
     """The model that K learns from."""
 
     model: Annotated[Text, arg(name="teacher-model")] = None
-    """Hub name or folder; by default the student's model with all its layers."""
+    """Hub name or folder, {task} in it is the task; by default the student's model with all its layers."""
+    fine_tuned: Annotated[Choice, arg(name="teacher-fine-tuned")] = None
+    """The teacher was fine-tuned elsewhere: use it as it is."""
     num_hidden_layers: Annotated[Whole, arg(name="teacher-layers")] = None
     """Keep only its first N layers."""
     learning_rate: Annotated[Number, arg(name="teacher-learning-rate")] = None

@@ -200,7 +200,8 @@ class TeacherConfig:
     """The model that K learns from: fine-tuned once per task by the same program."""
 
     model: str | None = None
-    """Hub name or folder; None takes the student's `model` (with sizes: the hub's BERT-large)."""
+    """Hub name or folder, in which `{task}` stands for the task; None takes the student's `model` (with sizes: the
+    hub's BERT-large)."""
     num_hidden_layers: int | None = None
     """Keep only the first layers; None keeps all."""
     learning_rate: float | None = None
@@ -208,6 +209,12 @@ class TeacherConfig:
     epochs: int | None = None
     """None takes the study's epochs."""
     seed: int = 0
+    fine_tuned: bool = False
+    """`model` was fine-tuned on the task elsewhere: it teaches as it is."""
+
+    def __post_init__(self) -> None:
+        require(self.model is not None or not self.fine_tuned,
+                "a fine-tuned teacher needs its model's name or folder; got none (give --teacher-model)")
 
 
 @dataclass(frozen=True)
@@ -339,6 +346,8 @@ class TrialConfig:
     """Train without the slice that learning rates or epochs are picked on."""
     select_epoch: Literal["train", "dev"] | None = None
     """Where the best epoch is picked; None takes the last."""
+    fine_tuned: bool = False
+    """A teacher that is not trained here."""
 
     @property
     def trial_id(self) -> str:
@@ -358,7 +367,7 @@ class TrialConfig:
 
 
 ADDED: dict[str, Any] = {"copies": 0, "augment": None, "budget": "equal_steps", "hold_out": False,
-                         "select_epoch": None}
+                         "select_epoch": None, "fine_tuned": False}
 """Fields of a trial that came later, with their value when off."""
 
 

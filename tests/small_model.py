@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -17,9 +18,9 @@ CONFIG = BertConfig(vocab_size=40, hidden_size=16, num_hidden_layers=2, num_atte
                     max_position_embeddings=16, initializer_range=0.2, num_labels=3)
 
 
-def make_model_dir(folder: Path) -> Path:
+def make_model_dir(folder: Path, words: Sequence[str] = WORDS) -> Path:
     """Random weights with a head for three classes, and a tokenizer of whole words."""
-    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]
     vocab = folder.parent / "vocab.txt"
     vocab.write_text("\n".join(vocabulary + [f"[unused{i}]" for i in range(40 - len(vocabulary))]) + "\n")
     params = jax.tree.map(np.asarray, init_params(CONFIG))

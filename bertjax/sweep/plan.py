@@ -8,13 +8,14 @@ from typing import Any
 
 import jax
 
-from bertjax.config import StudyConfig, TrialConfig
+from bertjax.config import StudyConfig, TrialConfig, require
 from bertjax.model.hf import from_pretrained
 from bertjax.model.sizes import encoder_linear_count, param_count, size_name
 from bertjax.sweep.devices import Device, parse_device
 from bertjax.sweep.experiments import model_source
 from bertjax.sweep.inputs import task_inputs
 from bertjax.sweep.outline import Outline, outline
+from bertjax.sweep.teacher import tuned_teacher
 from bertjax.train.mesh import choose_mesh, padded, parse_mesh
 from bertjax.train.trial import split_groups, split_programs, student_trials, students, teacher_trial
 
@@ -58,6 +59,24 @@ def check_inputs(study: StudyConfig) -> None:
         if start not in seen:
             from_pretrained(model_source(start[0]), num_hidden_layers=start[1], num_labels=start[2])
             seen.add(start)
+    for program in programs(study):
+        if any(trial.distill_weight for trial in program.trials):
+            check_teacher(teacher_trial(study, program.task), program.trials[0])
+
+
+def check_teacher(teacher: TrialConfig, student: TrialConfig) -> None:
+    """Checks that a teacher reads the tokens that its students read, and that a tuned one has the task's labels.
+
+    Raises:
+        InputError: It does not, or has not.
+    """
+    ours, theirs = task_inputs([student]), task_inputs([teacher])
+    same = ours.tokenizer.get_vocab() == theirs.tokenizer.get_vocab()
+    require(same and ours.config.vocab_size == theirs.config.vocab_size,
+            f"teacher and student must have one vocabulary; {teacher.model} has {theirs.config.vocab_size} tokens and "
+            f"{student.model} {ours.config.vocab_size}" + (", but others" if not same else ""))
+    if teacher.fine_tuned:
+        tuned_teacher(teacher, theirs)
 
 
 def mesh_shape(mesh: str | None, program: ProgramPlan) -> tuple[int, int]:
@@ -96,7 +115,8 @@ class PlanRow:
     def flops(self, texts: int) -> float:
         """Operations of all trials; a teacher also computes its outputs for `texts` texts of each training row."""
         teaching = texts * self.outline.outputs_flops if self.role == "teacher" else 0.0
-        return self.trials * self.outline.trial_flops + teaching
+        training = 0.0 if self.programs[0].trials[0].fine_tuned else self.trials * self.outline.trial_flops
+        return training + teaching
 
     def cells(self) -> tuple[str, ...]:
         """The row as text."""

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 import pandas as pd
+from jax.sharding import Mesh
 
 from bertjax.artifact.load import load
 from bertjax.config import InputError, StudyConfig, TrialConfig, require
@@ -19,9 +20,10 @@ from bertjax.sweep.inputs import TaskInputs, cache_dir, task_inputs, teacher_inp
 from bertjax.sweep.ledger import Ledger, Row, open_ledger
 from bertjax.sweep.outcome import failed_row
 from bertjax.sweep.plan import ProgramPlan, check_inputs, mesh_shape, programs
-from bertjax.sweep.teacher import teacher_logits
+from bertjax.sweep.teacher import teacher_logits, tuned_row, tuned_teacher
 from bertjax.sweep.view import View
 from bertjax.train.mesh import make_mesh
+from bertjax.train.program import CompiledChunks
 from bertjax.train.trial import teacher_trial
 
 log = logging.getLogger(__name__)
@@ -102,24 +104,38 @@ def _teacher_outputs(
 ) -> np.ndarray:
     """The teacher's outputs on what `readers` read; it is fine-tuned first if the run directory lacks it."""
     inputs = task_inputs([teacher])
-    plan = ProgramPlan(teacher.task, (teacher,))
-    devices = make_mesh(mesh_shape(mesh, plan))
-    folder, chunks = ledger.model_folder(teacher), None
-    if ledger.missing([teacher]) or not (folder / "config.json").is_file():
-        title = f"{teacher.task} · teacher"
-        view.started(title, 0.0)
-        made = execute([teacher], inputs, devices, None, lambda progress: view.step(title, progress))
-        status = made.outcomes[0].row["status"]
-        if status != "done":
-            raise RuntimeError(f"the teacher of {teacher.task} {status}; try a lower --teacher-learning-rate")
-        save_model(folder, teacher, made, inputs)
-        ledger.record(teacher, made.outcomes[0].row, made.outcomes[0].metrics, made.outcomes[0].predictions)
-        view.finished(title, made.outcomes, made.cost)
-        chunks = made.chunks
+    devices = make_mesh(mesh_shape(mesh, ProgramPlan(teacher.task, (teacher,))))
+    chunks = None
+    if teacher.fine_tuned:
+        model = tuned_teacher(teacher, inputs)
+        if ledger.missing([teacher]):
+            ledger.record(teacher, tuned_row(teacher, inputs, model), [])
+    else:
+        folder = ledger.model_folder(teacher)
+        if ledger.missing([teacher]) or not (folder / "config.json").is_file():
+            chunks = _train_teacher(ledger, teacher, inputs, devices, view)
+        model = load(folder)
     if any(trial.copies for trial in readers):
         inputs, chunks = teacher_inputs(teacher, readers), None  # another table: what was compiled does not fit
-    params = jax.tree.map(np.asarray, load(folder).params)
+    params = jax.tree.map(np.asarray, model.params)
     return teacher_logits(teacher, params, inputs, devices, cache_dir() / "teachers", chunks)
+
+
+def _train_teacher(
+    ledger: Ledger, teacher: TrialConfig, inputs: TaskInputs, mesh: Mesh, view: View
+) -> CompiledChunks:
+    """Fine-tunes a teacher and keeps it; what was compiled for it."""
+    title = f"{teacher.task} · teacher"
+    view.started(title, 0.0)
+    made = execute([teacher], inputs, mesh, None, lambda progress: view.step(title, progress))
+    (result,) = made.outcomes
+    if result.row["status"] != "done":
+        raise RuntimeError(f"the teacher of {teacher.task} {result.row['status']}; "
+                           "try a lower --teacher-learning-rate")
+    save_model(ledger.model_folder(teacher), teacher, made, inputs)
+    ledger.record(teacher, result.row, result.metrics, result.predictions)
+    view.finished(title, made.outcomes, made.cost)
+    return made.chunks
 
 
 def save_model(folder: Path, trial: TrialConfig, made: Executed, inputs: TaskInputs) -> None:

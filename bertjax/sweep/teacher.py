@@ -9,21 +9,51 @@ import tempfile
 import time
 import zipfile
 import zlib
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Float
 
-from bertjax.config import TrialConfig
+from bertjax.artifact.load import Model, load
+from bertjax.config import FLOAT, TrialConfig, require
+from bertjax.data.tasks import METRICS
+from bertjax.metrics import movva_score
 from bertjax.params import Params, paths
 from bertjax.sweep.execute import program_spec, with_word_embeddings
+from bertjax.sweep.experiments import model_source
 from bertjax.sweep.inputs import EVAL_BATCH_SIZE, TaskInputs
+from bertjax.sweep.outcome import base_row
 from bertjax.train.loop import predict_rows
 from bertjax.train.program import CompiledChunks, place_group, place_table
 from bertjax.train.trial import orders_of
 
 log = logging.getLogger(__name__)
+
+
+def tuned_teacher(trial: TrialConfig, inputs: TaskInputs) -> Model:
+    """A teacher that was fine-tuned elsewhere, its head's outputs in the order of the task's labels.
+
+    Raises:
+        InputError: It has no task head, other labels than the task, or is quantized.
+    """
+    model = load(model_source(trial.model))
+    require(model.quantize == FLOAT, f"a teacher must be a float model; {trial.model} is quantized")
+    columns = model.columns_of(inputs.data.task)
+    head = {name: np.asarray(leaf)[..., columns] for name, leaf in model.params["classifier"].items()}
+    return replace(model, params={**model.params, "classifier": head}, label_names=inputs.data.task.label_names)
+
+
+def tuned_row(trial: TrialConfig, inputs: TaskInputs, model: Model) -> dict[str, Any]:
+    """The row of a teacher that was not trained here."""
+    scores = model.evaluate(inputs.data)
+    named = {name: scores.get(name) for name in METRICS}
+    return base_row(trial, inputs) | named | {
+        "steps": 0, "epochs": 0, "status": "done", "train_seconds": 0.0, "score": scores["score"],
+        "score_movva": movva_score(inputs.data.task, scores),
+        "accuracy_mismatched": scores.get("accuracy_mismatched")}
 
 
 def teacher_logits(

@@ -33,10 +33,10 @@ def students(study: StudyConfig) -> list[Student]:
 
 
 def teacher_trial(study: StudyConfig, task: str) -> TrialConfig:
-    """The plain fine-tuning whose outputs the trials with K learn from; one for each task."""
+    """The plain fine-tuning whose outputs the trials with K learn from, or the model that was tuned before."""
     teacher = study.teacher
     if teacher.model is not None:
-        model = teacher.model
+        model = teacher.model.replace("{task}", task)
     elif study.sizes:
         model = study.model.format(size="large") if study.model else hub_name("large")
     else:
@@ -47,7 +47,7 @@ def teacher_trial(study: StudyConfig, task: str) -> TrialConfig:
         task=task, model=model, num_hidden_layers=teacher.num_hidden_layers, methods="none", sparsity=0.0,
         quantize=FLOAT, distill_weight=0.0, temperature=1.0, teacher=None, seed=teacher.seed, learning_rate=rate,
         data=study.data, train=replace(study.train, epochs=epochs), prune=study.prune, role="teacher",
-        hold_out=study.holds_out,
+        hold_out=study.holds_out, fine_tuned=teacher.fine_tuned,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,10 +12,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from safetensors.numpy import load_file, save_file
 
 import bertjax
 from bertjax.artifact.load import load
-from bertjax.config import METHODS, AugmentConfig, InputError, StudyConfig
+from bertjax.config import METHODS, AugmentConfig, InputError, StudyConfig, TeacherConfig
 from bertjax.data.examples import SELECTION
 from bertjax.data.sources import load_task
 from bertjax.report.analysis import analyse
@@ -28,6 +30,7 @@ from bertjax.sweep.ledger import RESULT_COLUMNS, open_ledger
 from bertjax.sweep.plan import describe_plan
 from bertjax.sweep.run import best_ids, run_study
 from bertjax.train.trial import student_trials, students
+from tests.small_model import WORDS, make_model_dir
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
@@ -240,6 +243,60 @@ def test_the_best_epoch_is_the_model_and_the_row(study: StudyConfig, tmp_path: P
         model = bertjax.load(tmp_path / "run" / "trials" / row.trial_id)
         assert model.evaluate(load_task("colours", asked.data))["score"] == pytest.approx(row.score)
     assert results["selected_epoch"].min() < 6  # 6 epochs: the last is not the best of all
+
+
+@pytest.fixture(scope="module")
+def tuned(finished: tuple[Path, pd.DataFrame], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The teacher of `finished` as if it came from elsewhere: its labels in another order."""
+    (model,) = (finished[0] / "teachers").glob("*/model")
+    folder = tmp_path_factory.mktemp("tuned") / "elsewhere"
+    shutil.copytree(model, folder)
+    config = json.loads((folder / "config.json").read_text())
+    names = [config["id2label"][str(i)] for i in range(3)]
+    config["id2label"] = {str(i): name for i, name in enumerate(reversed(names))}
+    config["label2id"] = {name: i for i, name in enumerate(reversed(names))}
+    del config["bertjax"]
+    (folder / "config.json").write_text(json.dumps(config))
+    tensors = load_file(folder / "model.safetensors")
+    save_file({name: np.ascontiguousarray(tensor[::-1]) if name.startswith("classifier") else tensor
+               for name, tensor in tensors.items()}, folder / "model.safetensors")
+    return folder
+
+
+def test_a_teacher_that_was_tuned_elsewhere_teaches_the_same(
+    study: StudyConfig, tuned: Path, tmp_path: Path, finished: tuple[Path, pd.DataFrame]
+) -> None:
+    teacher = TeacherConfig(model=str(tuned), fine_tuned=True)
+    results = run_study(replace(study, methods=("K",), teacher=teacher), tmp_path)
+    wanted = finished[1].set_index("methods").loc["K"]
+    assert results["score"].tolist() == [wanted["score"]] and results["trial_id"].tolist() != [wanted["trial_id"]]
+    (row,) = pd.read_csv(tmp_path / "teachers.csv").to_dict("records")
+    own = pd.read_csv(finished[0] / "teachers.csv").iloc[0]
+    assert (row["score"], row["steps"], row["epochs"]) == (own["score"], 0, 0)
+    assert not list((tmp_path / "teachers").glob("*/model"))
+    assert write_report(tmp_path).is_file()
+
+
+def test_a_teacher_that_does_not_fit_is_refused_before_anything_trains(
+    study: StudyConfig, tuned: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(tuned, other)
+    config = json.loads((other / "config.json").read_text())
+    config["id2label"]["0"] = "purple"
+    (other / "config.json").write_text(json.dumps(config))
+    asked = replace(study, methods=("K",), teacher=TeacherConfig(model=str(other), fine_tuned=True))
+    with pytest.raises(InputError, match="labels must be those of colours .*got purple"):
+        run_study(asked, tmp_path / "run")
+    shutil.rmtree(other)
+    make_model_dir(other, words=tuple(reversed(WORDS)))
+    for fine_tuned in (False, True):
+        asked = replace(study, methods=("K",), teacher=TeacherConfig(model=str(other), fine_tuned=fine_tuned))
+        with pytest.raises(InputError, match="one vocabulary; .* has 40 tokens and .* 40, but others"):
+            run_study(asked, tmp_path / "run")
+    assert list((tmp_path / "run").iterdir()) == []
+    with pytest.raises(InputError, match="needs its model's name or folder"):
+        TeacherConfig(fine_tuned=True)
 
 
 def test_a_diverging_trial_is_marked_and_the_others_are_not(study: StudyConfig, tmp_path: Path) -> None:
