@@ -9,7 +9,7 @@ import pandas as pd
 
 from bertjax.config import SIZES
 from bertjax.report.bootstrap import Predictions, factor_intervals, resample
-from bertjax.report.cube import score_cube
+from bertjax.report.cube import most_copies, score_cube
 from bertjax.report.factors import TOLERANCE, multiplicativity, table_one
 from bertjax.report.paired import learning_rate_sensitivity, paired_differences
 from bertjax.report.published import figure_one_results, published_table_one
@@ -54,6 +54,9 @@ def analyse(
 ) -> Analysis | None:
     """All statistics of a study; None when no trial has a score.
 
+    Factors and Shapley values are of the subsets with the most augmented copies each has, so that K is the paper's; the
+    paired differences tell subsets with more and fewer copies apart.
+
     Args:
         results: Rows of `tables.clean`.
         predictions: Of the dev rows, where they are at hand: the intervals then cover the chance of the dev set too.
@@ -64,7 +67,7 @@ def analyse(
     Raises:
         InputError: The predictions do not fit the results.
     """
-    cube = score_cube(results, column)
+    cube = score_cube(most_copies(results), column)
     if not cube.tasks:
         return None
     drawn = resample(cube, predictions)

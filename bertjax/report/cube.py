@@ -90,9 +90,10 @@ def mean_known(values: np.ndarray, axis: int, weights: np.ndarray | float = 1.0)
     return np.where(total > 0, (np.nan_to_num(values) * known).sum(axis) / np.where(total > 0, total, 1), np.nan)
 
 
-def subset_order(methods: str) -> tuple[int, list[tuple[int, str]]]:
-    """Sorts `none` first, then by the number of letters, then in the order of `LETTERS`."""
-    return (0, []) if methods == "none" else (len(methods), [letter_order(letter) for letter in methods])
+def subset_order(methods: str) -> tuple[int, list[tuple[int, str]], str]:
+    """Sorts `none` first, then by the number of letters, in the order of `LETTERS`, and by what follows the letters."""
+    letters, _, rest = methods.partition(" ")
+    return (0, [], rest) if letters == "none" else (len(letters), [letter_order(letter) for letter in letters], rest)
 
 
 def letter_order(letter: str) -> tuple[int, str]:
@@ -106,8 +107,21 @@ def subset_name(letters: str | frozenset[str]) -> str:
 
 
 def letters_of(methods: str) -> frozenset[str]:
-    """The letters of a subset; `none` has none."""
-    return frozenset() if methods == "none" else frozenset(methods)
+    """The letters of a subset, or of an arm such as `K (2 copies)`; `none` has none."""
+    letters, _, _ = methods.partition(" ")
+    return frozenset() if letters == "none" else frozenset(letters)
+
+
+def arms(results: pd.DataFrame) -> pd.Series:
+    """The subset of each trial, with the number of its augmented copies where a subset was trained with several."""
+    several = results.groupby("methods")["copies"].transform("nunique") > 1
+    counts = [f" ({copies:.0f} {'copy' if copies == 1 else 'copies'})" for copies in results["copies"]]
+    return results["methods"].where(~several, results["methods"] + counts)
+
+
+def most_copies(results: pd.DataFrame) -> pd.DataFrame:
+    """The results without the trials whose subset was also trained with more augmented copies."""
+    return results[results["copies"] == results.groupby("methods")["copies"].transform("max")].reset_index(drop=True)
 
 
 def _architectures(models: pd.DataFrame) -> pd.DataFrame:

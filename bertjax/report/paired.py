@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from bertjax.report.cube import ARCHITECTURE, letters_of, subset_order
+from bertjax.report.cube import ARCHITECTURE, arms, letters_of, subset_order
 from bertjax.report.tables import has_score
 
 SAME = ("task", "seed", *ARCHITECTURE, "learning_rate", "epochs")
@@ -34,11 +34,13 @@ def paired_differences(results: pd.DataFrame, column: str = "score") -> pd.DataF
         column: `score` or `score_movva`.
 
     Returns:
-        A row per two subsets: `methods`, `against`, `difference` (points, positive when `methods` scores better), `low`
-        and `high` (NaN with a single pair), `pairs`: the number of (task, seed) differences, and `tasks`. Every pair
-        of subsets stands there in both directions; those without a pair of trials are left out.
+        A row per two subsets, or arms where copies differ (`cube.arms`): `methods`, `against`, `difference` (points,
+        positive when `methods` scores better), `low` and `high` (NaN with a single pair), `pairs`: the number of
+        (task, seed) differences, and `tasks`. Every pair stands there in both directions; those without a pair of
+        trials are left out.
     """
     scored = results[has_score(results) & np.isfinite(results[column])]
+    scored = scored.assign(methods=arms(scored))
     subsets = sorted(scored["methods"].unique(), key=subset_order)
     rows = []
     for against, methods in combinations(subsets, 2):
@@ -54,7 +56,10 @@ def paired_differences(results: pd.DataFrame, column: str = "score") -> pd.DataF
 def _differences(scored: pd.DataFrame, methods: str, against: str, column: str) -> pd.Series:
     """The mean difference of each (task, seed) that has a pair."""
     both = letters_of(methods) & letters_of(against)
-    names = [*SAME, *(name for letter in both for name in SAME_WITH.get(letter, ()))]
+    shared = [name for letter in both for name in SAME_WITH.get(letter, ())]
+    if " " in methods + against:  # arms: their copies are what is compared
+        shared = [name for name in shared if name != "copies"]
+    names = list(dict.fromkeys([*SAME, *shared]))
     keyed = scored.assign(**{name: scored[name].map(str) for name in names})  # NaN never equals NaN
     left, right = (keyed[keyed["methods"] == subset].groupby(names)[column].mean().rename(subset).reset_index()
                    for subset in (methods, against))

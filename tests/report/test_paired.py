@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from bertjax.report.cube import most_copies
 from bertjax.report.paired import learning_rate_sensitivity, paired_differences
 from bertjax.report.tables import clean
 
@@ -39,6 +40,23 @@ def test_only_trials_with_all_else_equal_are_pairs(row) -> None:
     assert found.loc[("P", "none"), ["difference", "pairs"]].tolist() == [-15, 1]  # both sparsities, one seed of a task
     assert found.loc[("QP", "P"), "difference"] == 6
     assert found.loc[("K", "Q"), "difference"] == 4 and ("QK", "K") not in found.index
+
+
+def test_arms_tell_what_distillation_and_what_augmentation_does(row) -> None:
+    rows = [row("none", score=80), row("K", score=83, copies=0), row("K", score=85, copies=2),
+            row("A", score=81, copies=2), row("QK", score=84, copies=2)]
+    found = differences(rows)["difference"]
+    assert found["K (0 copies)", "none"] == 3 and found["K (2 copies)", "none"] == 5 and found["A", "none"] == 1
+    assert found["K (2 copies)", "K (0 copies)"] == 2 and found["K (2 copies)", "A"] == 4
+    assert found["QK", "K (2 copies)"] == -1 and "K" not in found.index.get_level_values(0)
+    with_fewer = [*rows, row("KP", score=70, copies=1)]
+    assert ("KP", "QK") not in differences(with_fewer).index  # other copies, and no arms to tell them apart
+
+
+def test_the_statistics_take_the_subsets_with_most_copies(row) -> None:
+    rows = [row("none", score=80), row("K", score=99, copies=0), row("K", score=85, copies=2), row("Q", score=79)]
+    kept = most_copies(clean(pd.DataFrame(rows)))
+    assert list(zip(kept["methods"], kept["copies"], strict=True)) == [("none", 0), ("K", 2), ("Q", 0)]
 
 
 def test_a_lost_trial_has_no_pair(row) -> None:
