@@ -72,7 +72,8 @@ def analyse(
         return None
     drawn = resample(cube, predictions)
     factors, products = factor_intervals(cube, drawn, tolerance)
-    missing = tuple(missing_subsets(subset_curves(cube), cube.subsets))
+    # A stands in K's place: no subset has both.
+    missing = tuple(name for name in missing_subsets(subset_curves(cube), cube.subsets) if not {"K", "A"} <= {*name})
     return Analysis(factors, products, shapley_table(cube, drawn), paired_differences(results, column),
                     _rates(results if every_rate is None else every_rate, column), missing, drawn.note)
 

@@ -14,10 +14,11 @@ PACKAGES = ("bertjax", "jax", "flax", "optax", "aqtp", "transformers", "altair")
 
 COMMAND_FLAGS = (
     ("--model", "model"), ("--sizes", "sizes"), ("--layers", "layers"), ("--tasks", "tasks"), ("--methods", "methods"),
+    ("--copies", "copies"), ("--budget", "budget"), ("--augment-rate", "augment.rate"), ("--select-on", "select_on"),
     ("--sparsities", "sparsities"), ("--seeds", "seeds"), ("--learning-rates", "learning_rates"),
     ("--epochs", "train.epochs"), ("--batch-size", "train.batch_size"), ("--data-dir", "data.data_dir"),
     ("--max-train-examples", "data.max_train_examples"), ("--train-file", "data.train_file"),
-    ("--dev-file", "data.dev_file"),
+    ("--dev-file", "data.dev_file"), ("--teacher-model", "teacher.model"),
 )
 """The overrides of `bertjax sweep` that the command to repeat the study spells out."""
 

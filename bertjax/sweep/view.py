@@ -81,6 +81,7 @@ class View:
             row = made.row
             score = f"{row['score']:6.2f}" if row["score"] is not None else row["status"]
             extra = "" if row["learning_rate"] is None else f"lr {row['learning_rate']:g}"
+            extra += f"  copies {row['copies']}" if row["copies"] else ""
             log.info("  %-4s %s  seed %d  %s  %.1f MB", row["methods"], score, row["seed"], extra,
                      row["size_bytes_paper"] / 1e6)
 
