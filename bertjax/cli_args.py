@@ -154,7 +154,7 @@ class TeacherOptions:
     """The model that K learns from."""
 
     model: Annotated[Text, arg(name="teacher-model")] = None
-    """Hub name or folder, {task} in it is the task; by default the student's model with all its layers."""
+    """Hub name or folder, {task} in it is the task; by default the study's model with all its layers, or BERT-large."""
     fine_tuned: Annotated[Choice, arg(name="teacher-fine-tuned")] = None
     """The teacher was fine-tuned elsewhere: use it as it is."""
     num_hidden_layers: Annotated[Whole, arg(name="teacher-layers")] = None
@@ -231,7 +231,7 @@ class Train(StudyOptions):
     task: Annotated[Text, arg(help_behavior_hint="(default: gloss-class, or your --train-file)")] = None
     """A GLUE task or a bundled sample."""
     methods: str = "none"
-    """none, or letters in the order QKP."""
+    """none, or letters in the order QKP; A may stand in K's place."""
     layers: Whole = None
     """Keep only the first N layers."""
     sparsity: Number = None

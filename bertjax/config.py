@@ -200,8 +200,8 @@ class TeacherConfig:
     """The model that K learns from: fine-tuned once per task by the same program."""
 
     model: str | None = None
-    """Hub name or folder, in which `{task}` stands for the task; None takes the student's `model` (with sizes: the
-    hub's BERT-large)."""
+    """Hub name or folder, in which `{task}` stands for the task; None takes the study's `model`, with sizes the large
+    one of it or of the hub."""
     num_hidden_layers: int | None = None
     """Keep only the first layers; None keeps all."""
     learning_rate: float | None = None
@@ -215,6 +215,8 @@ class TeacherConfig:
     def __post_init__(self) -> None:
         require(self.model is not None or not self.fine_tuned,
                 "a fine-tuned teacher needs its model's name or folder; got none (give --teacher-model)")
+        require(self.num_hidden_layers is None or not self.fine_tuned,
+                f"a fine-tuned teacher teaches with all its layers; got num_hidden_layers {self.num_hidden_layers}")
 
 
 @dataclass(frozen=True)
@@ -260,6 +262,11 @@ class StudyConfig:
     def __post_init__(self) -> None:
         require(bool(self.name) and "/" not in self.name, f"a study's name must be a plain word, got {self.name!r}")
         require(bool(self.model or self.sizes), "a study needs a model (hub name or folder) or sizes; got neither")
+        require(not self.sizes or self.model is None or "{size}" in self.model,
+                f"with sizes, the model's name must hold {{size}}, got {self.model}")
+        for name in ("sizes", "layers"):
+            require(len(set(getattr(self, name))) == len(getattr(self, name)),
+                    f"{name} must not repeat a value, got {getattr(self, name)}")
         for name in ("tasks", "methods", "copies", "sparsities", "learning_rates", "distill_weights", "temperatures",
                      "seeds"):
             values = getattr(self, name)

@@ -101,7 +101,7 @@ def test_sweep_flags_reach_the_study() -> None:
         "--temperatures 3 --teacher-model t --teacher-layers 6 --teacher-learning-rate 2e-5 --teacher-epochs 4 "
         "--teacher-seed 8 --max-length 64 --max-buckets 2 --warmup-fraction 0.2 --weight-decay 0.1 --max-grad-norm 2 "
         "--copies 0 2 --augment-rate 0.2 --augment-multiword True --augment-seed 5 --budget augmented_epochs "
-        "--select-on dev --select-epoch True --teacher-fine-tuned True --keep-models all --mesh trial=4,data=2 "
+        "--select-on dev --select-epoch True --keep-models all --mesh trial=4,data=2 "
         "--known k.csv")])
     assert isinstance(command, Sweep) and command.known == Path("k.csv") and not command.smoke
     assert (command.run_dir, command.keep_models, command.mesh) == (Path("unused"), "all", "trial=4,data=2")
@@ -112,7 +112,7 @@ def test_sweep_flags_reach_the_study() -> None:
         train=TrainConfig(epochs=5, batch_size=16, warmup_fraction=0.2, weight_decay=0.1, max_grad_norm=2.0,
                           dtype="bfloat16"),
         quantize=QuantizeConfig(4, 8, None), prune=PruneConfig("cubic", 0.1, 0.2, 0.5, 3),
-        teacher=TeacherConfig("t", 6, 2e-5, 4, 8, True),
+        teacher=TeacherConfig("t", 6, 2e-5, 4, 8),
         copies=(0, 2), augment=AugmentConfig(0.2, True, 5), budget="augmented_epochs", select_on="dev",
         select_epoch=True)
 

@@ -30,7 +30,7 @@ class Schedule:
     bucket: np.ndarray
     """[steps] int32: index into `edges`, the same for every seed."""
     row_index: np.ndarray
-    """[seeds, steps, batch] int32."""
+    """[orders, steps, batch] int32: for each seed asked for, in turn."""
     row_weight: np.ndarray
     """[steps, batch] float32: 1 for a row, 0 for the fillers at the end of an epoch's one partial batch."""
     steps_per_epoch: int
@@ -116,6 +116,9 @@ def train_schedule(lengths: np.ndarray, edges: Sequence[int], batch_size: int, e
     members = np.searchsorted(np.asarray(edges), lengths, side="left")
     rows = np.empty((len(seeds), epochs, int(counts.sum()), batch_size), np.int32)
     for index, seed in enumerate(seeds):
+        if seed in seeds[:index]:
+            rows[index] = rows[seeds.index(seed)]
+            continue
         for epoch in range(epochs):
             in_bucket_order = _shuffled_batches(members, counts, batch_size, seed, epoch)
             # A stable sort by bucket lists the steps in bucket order: the inverse of what the shuffle did to them.

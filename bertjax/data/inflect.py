@@ -101,10 +101,9 @@ def regular_form(lemma: str, part: str, suffix: str) -> str | None:
 
 
 def _is_short(adjective: str) -> bool:
-    """Whether an adjective forms its comparative by -er: one syllable, or two that end in y or le."""
+    """Whether an adjective forms its comparative by -er: one syllable (a final e is none), or two that end in y."""
     syllables = len(re.findall(r"[aeiouy]+", adjective.removesuffix("e")))
-    return syllables == 1 or (syllables == 2 and adjective.endswith("y")) or (
-        syllables == 1 and adjective.endswith("le"))
+    return syllables == 1 or (syllables == 2 and adjective.endswith("y"))
 
 
 def _irregular_suffix(part: str, form: str) -> str:

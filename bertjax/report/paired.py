@@ -12,7 +12,8 @@ from bertjax.report.cube import ARCHITECTURE, arms, letters_of, subset_order
 from bertjax.report.tables import has_score
 
 SAME = ("task", "seed", *ARCHITECTURE, "learning_rate", "epochs")
-"""What two trials of a pair have in common; equal seeds share the order of the data, the head and dropout."""
+"""What two trials of a pair have in common. Equal seeds share the head's start, and the order of the rows and dropout
+if they also share the length of an epoch. Where a report picked learning rates, each trial has its own best one."""
 
 SAME_WITH = {"Q": ("weight_bits", "activation_bits"), "K": ("distill_weight", "temperature", "teacher", "copies"),
              "P": ("sparsity",), "A": ("copies",)}

@@ -31,8 +31,8 @@ def select_rates(results: pd.DataFrame, study: Mapping[str, Any]) -> Selection:
     """Of each setting's learning rates, the one with the highest mean over seeds on the rows that selection goes by.
 
     These are a held-out slice of the training rows (`select_score`), or with the study's `select_on` of "dev" the dev
-    rows that are reported too. A study that has neither keeps all its rates. Trials without a score are never picked,
-    and stay only where no rate has one.
+    rows that are reported too. A study that has neither keeps all its rates. Rates at which fewer seeds have a score
+    than at others are not picked; where no seed has one at any rate, all trials stay.
 
     Args:
         results: Rows of `tables.clean`.
@@ -47,16 +47,18 @@ def select_rates(results: pd.DataFrame, study: Mapping[str, Any]) -> Selection:
     keyed = results.assign(**{name: results[name].map(str) for name in UP_TO_RATE})  # NaN never equals NaN
     kept, picks = [], []
     for _, part in keyed.groupby(list(UP_TO_RATE), sort=False):
-        means = part[known[part.index]].groupby("learning_rate")[column].mean()
-        if means.empty:
+        scores = part[known[part.index]].groupby("learning_rate")[column].agg(["count", "mean"])
+        if scores.empty:
             kept += list(part.index)
             continue
+        # A rate at which seeds diverged is no better for the seed that was lucky.
+        means = scores.loc[scores["count"] == scores["count"].max(), "mean"]
         rate = float(means.index[int(means.argmax())])
         kept += list(part.index[part["learning_rate"] == rate])
         picks.append({**results.loc[part.index[0], list(UP_TO_RATE)].to_dict(), "learning_rate": rate,
                       "rates": part["learning_rate"].nunique(), "select_score": means.max()})
     where = ("the dev rows that are reported here, as the papers do: the scores flatter, more so with more rates"
-             if on_dev else "training rows that no trial was trained on; the dev rows had no part in it")
+             if on_dev else "training rows that no trial of this study was trained on; the dev rows had no part in it")
     notes = (f"For each subset and task the best of {results['learning_rate'].nunique()} learning rates was picked on "
              f"{where}. The picks are in report/selected_rates.csv.", *notes)
     chosen = results.loc[sorted(kept)].assign(learning_rate=np.nan).reset_index(drop=True)

@@ -116,6 +116,7 @@ def execute(
     places = {trial: (g, i) for g, group in enumerate(groups.values()) for i, trial in enumerate(group)}
     share = fitted.seconds / len(trials)
     outcomes = [_outcome(trial, inputs, fitted, *places[trial], share) for trial in trials]
+    epochs = {made.trial: made.row["selected_epoch"] or trials[0].train.epochs for made in outcomes}
     examples = len(inputs.epoch_lengths) * trials[0].train.epochs * len(trials)
 
     def params(trial: TrialConfig) -> Params:
@@ -123,7 +124,7 @@ def execute(
         state = fitted.groups[group]
         trained, masks = jax.tree.map(lambda leaf: np.asarray(leaf[index]), (state.params, state.masks))
         trained = jax.tree.map(np.asarray, apply_masks(trained, masks))
-        decay = accumulated_decay(trial, total_steps)
+        decay = accumulated_decay(trial, total_steps, epochs[trial] * rows.steps_per_epoch)
         table = starts.whole(trial)["bert"]["embeddings"]["word_embeddings"]["embedding"]
         return with_word_embeddings(trained, lambda used: inputs.rows.vocabulary.restore(table, used, decay))
 

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from bertjax.config import BertConfig, TrialConfig, require
+from bertjax.config import AugmentConfig, BertConfig, DataConfig, TrialConfig, require
 from bertjax.data.augment import augmented
 from bertjax.data.batches import choose_edges, padding_fraction
 from bertjax.data.examples import Examples, TaskData, hold_out
@@ -65,9 +65,16 @@ def cache_dir() -> Path:
 
 
 @functools.lru_cache(maxsize=16)
-def task_data(task: str, data: Any) -> TaskData:
-    """`load_task`, read once per process and setting."""
-    return load_task(task, data)
+def task_data(task: str, data: DataConfig, held_out: bool) -> TaskData:
+    """`load_task`, without the rows that are held out if any are; read once per process and setting."""
+    loaded = load_task(task, data)
+    return hold_out(loaded) if held_out else loaded
+
+
+@functools.lru_cache(maxsize=16)
+def _copy(task: str, data: DataConfig, held_out: bool, number: int, config: AugmentConfig) -> Examples:
+    """An augmented copy of the training rows, made once per process."""
+    return augmented(task_data(task, data, held_out).train, number, config)
 
 
 def task_inputs(trials: Sequence[TrialConfig]) -> TaskInputs:
@@ -89,9 +96,7 @@ def teacher_inputs(teacher: TrialConfig, readers: Sequence[TrialConfig]) -> Task
 
 
 def _inputs(trial: TrialConfig, num_trials: int, readers: Sequence[TrialConfig]) -> TaskInputs:
-    data = task_data(trial.task, trial.data)
-    if trial.hold_out:
-        data = hold_out(data)
+    data = task_data(trial.task, trial.data, trial.hold_out)
     source = model_source(trial.model)
     stored = load_config(source)
     layers = stored.num_hidden_layers if trial.num_hidden_layers is None else trial.num_hidden_layers
@@ -105,7 +110,9 @@ def _inputs(trial: TrialConfig, num_trials: int, readers: Sequence[TrialConfig])
     cache = cache_dir() / "tokens"
     train = tokenize(data.train, tokenizer, trial.data.max_length, cache)
     dev = {name: tokenize(split, tokenizer, trial.data.max_length, cache) for name, split in data.dev.items()}
-    copies = [tokenize(examples, tokenizer, trial.data.max_length, cache) for examples in _copies(data.train, readers)]
+    most = max(readers, key=lambda reader: reader.copies)
+    copies = [tokenize(_copy(trial.task, trial.data, trial.hold_out, number, most.augment), tokenizer,
+                       trial.data.max_length, cache) for number in range(1, most.copies + 1) if most.augment]
     rows = task_rows(train, dev, config.pad_token_id, config.vocab_size, copies)
     lengths = rows.longest_text if trial.texts_per_row == 1 else rows.lengths[: len(rows.texts)]
     edges = train_edges(trial, config, lengths, num_trials)
@@ -114,12 +121,6 @@ def _inputs(trial: TrialConfig, num_trials: int, readers: Sequence[TrialConfig])
         eval_edges=eval_edges(rows.lengths, trial.data.max_buckets),
         padding=padding_fraction(lengths, edges, trial.train.batch_size),
     )
-
-
-def _copies(train: Examples, readers: Sequence[TrialConfig]) -> list[Examples]:
-    """The augmented copies of the training rows that the trials read."""
-    most = max(readers, key=lambda trial: trial.copies)
-    return [augmented(train, copy, most.augment) for copy in range(1, most.copies + 1) if most.augment]
 
 
 def eval_edges(lengths: np.ndarray, max_buckets: int) -> tuple[int, ...]:

@@ -89,17 +89,16 @@ class Ledger:
             write_bytes(folder / "predictions.npz", arrays.getvalue())
         write_text(folder / "result.json", json.dumps(dict(row), indent=1) + "\n")
 
-    def adopt(self, trials: Iterable[TrialConfig], known: Path) -> int:
-        """Takes over the finished results of another run for those of `trials` that are missing; says how many.
-
-        Raises:
-            InputError: `known` is no table of results.
-        """
-        rows = read_rows(known)
+    def adopt(self, trials: Iterable[TrialConfig], rows: Mapping[str, Row]) -> int:
+        """Takes over another run's results, by id, for those of `trials` that are missing; says how many."""
         found = [trial for trial in self.missing(trials) if trial.trial_id in rows]
         for trial in found:
             self.record(trial, rows[trial.trial_id], [])
         return len(found)
+
+    def has_model(self, trial_id: str) -> bool:
+        """Whether the model of a trial was kept."""
+        return (self.run_dir / "trials" / trial_id / "model" / "config.json").is_file()
 
     def drop_model(self, trial_id: str) -> None:
         """Removes the model of a trial; its result stays."""
@@ -141,14 +140,25 @@ def _check_same_study(path: Path, study: StudyConfig) -> None:
         raise InputError(f"{path} must hold the study as JSON, got a damaged file ({error}); "
                          "use another run directory") from error
     ours, defaults = json.loads(to_json(study)), json.loads(to_json(StudyConfig("defaults", model="none")))
-    stored = defaults | stored  # a former version has fewer settings
-    for config in (stored, ours):  # the same data may lie elsewhere now
-        config.get("data", {}).pop("data_dir", None)
+    # A former version has fewer settings.
+    stored = {name: value | stored.get(name, {}) if isinstance(value, dict) else stored.get(name, value)
+              for name, value in defaults.items()}
+    for config in (stored, ours):
+        config["data"].pop("data_dir")  # the same data may lie elsewhere now
+        config |= _derived(config)
     fixed = {*stored, *ours} - {*AXES, "max_trials_per_program"}
     differing = sorted(name for name in fixed if stored.get(name) != ours.get(name))
     require(not differing, f"{path.parent} holds another study: " + "; ".join(
         f"{name} is {_brief(stored.get(name))} there and {_brief(ours.get(name))} now" for name in differing[:3]
     ) + "; use another --run-dir")
+
+
+def _derived(study: dict[str, Any]) -> dict[str, Any]:
+    """What follows from axes that may grow, and must stay all the same: every trial depends on it."""
+    rates, distills = study["learning_rates"], any("K" in methods for methods in study["methods"])
+    several = study["select_on"] == "train" and (len(rates) > 1 or study["select_epoch"])
+    rate = study["teacher"]["learning_rate"] or (rates[0] if distills else None)
+    return {"holding out training rows (several learning rates)": several, "the teacher's learning rate": rate}
 
 
 def _brief(value: Any) -> str:
@@ -171,7 +181,7 @@ def _table_order(row: Row) -> tuple:
     methods = row["methods"]
     return (row["task"], row["params"], row["model"], row["num_hidden_layers"],
             0 if methods == "none" else len(methods), ["QKPA".find(letter) for letter in methods],
-            row["copies"], row["sparsity"], row["learning_rate"], row["distill_weight"], row["temperature"],
+            row["copies"], row["sparsity"], row["learning_rate"] or 0.0, row["distill_weight"], row["temperature"],
             row["seed"], row["trial_id"])
 
 

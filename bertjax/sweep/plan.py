@@ -26,6 +26,14 @@ class ProgramPlan:
 
     task: str
     trials: tuple[TrialConfig, ...]
+    planned: tuple[TrialConfig, ...] = ()
+    """Those of the study, where only some of them are left to train."""
+
+    @property
+    def whole(self) -> tuple[TrialConfig, ...]:
+        """The trials of the study: batch lengths and copies go by them, so that a trial reads the same rows whenever it
+        is trained."""
+        return self.planned or self.trials
 
     @property
     def group_sizes(self) -> list[int]:
@@ -52,7 +60,7 @@ def check_inputs(study: StudyConfig) -> None:
     Raises:
         InputError: The first thing that cannot work.
     """
-    seen = set()
+    seen: set[Any] = set()
     for trials in [(teacher,) for teacher in teachers(study)] + [program.trials for program in programs(study)]:
         inputs = task_inputs(trials)
         start = (trials[0].model, trials[0].num_hidden_layers, inputs.config.num_labels)
@@ -60,8 +68,11 @@ def check_inputs(study: StudyConfig) -> None:
             from_pretrained(model_source(start[0]), num_hidden_layers=start[1], num_labels=start[2])
             seen.add(start)
     for program in programs(study):
-        if any(trial.distill_weight for trial in program.trials):
-            check_teacher(teacher_trial(study, program.task), program.trials[0])
+        teacher, student = teacher_trial(study, program.task), program.trials[0]
+        pair = teacher.trial_id, student.model
+        if pair not in seen and any(trial.distill_weight for trial in program.trials):
+            check_teacher(teacher, student)
+            seen.add(pair)
 
 
 def check_teacher(teacher: TrialConfig, student: TrialConfig) -> None:

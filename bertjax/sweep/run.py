@@ -17,7 +17,7 @@ from bertjax.config import InputError, StudyConfig, TrialConfig, require
 from bertjax.model.hf import save_pretrained
 from bertjax.sweep.execute import Executed, execute
 from bertjax.sweep.inputs import TaskInputs, cache_dir, task_inputs, teacher_inputs
-from bertjax.sweep.ledger import Ledger, Row, open_ledger
+from bertjax.sweep.ledger import Ledger, Row, open_ledger, read_rows
 from bertjax.sweep.outcome import failed_row
 from bertjax.sweep.plan import ProgramPlan, check_inputs, mesh_shape, programs
 from bertjax.sweep.teacher import teacher_logits, tuned_row, tuned_teacher
@@ -49,13 +49,18 @@ def run_study(
     """
     require(keep_models in KEEP_MODELS, f"keep_models must be one of {', '.join(KEEP_MODELS)}, got {keep_models!r}")
     ledger = open_ledger(Path(run_dir), study)
-    if known is not None:
-        adopted = ledger.adopt((trial for program in programs(study) for trial in program.trials), Path(known))
-        log.info("%d results taken over from %s", adopted, known)
-    todo = [ProgramPlan(p.task, tuple(left)) for p in programs(study) if (left := ledger.missing(p.trials))]
+    rows = {} if known is None else read_rows(Path(known))
+    todo = []
+    for program in programs(study):
+        left = tuple(trial for trial in ledger.missing(program.trials) if trial.trial_id not in rows)
+        if left:
+            todo.append(ProgramPlan(program.task, left, planned=program.trials))
     if todo:
         check_inputs(study)
     ledger.keep_study(study)
+    if known is not None:
+        adopted = ledger.adopt((trial for program in programs(study) for trial in program.trials), rows)
+        log.info("%d results taken over from %s", adopted, known)
     with View() as view:
         view.planned(len(todo), sum(len(program.trials) for program in todo), sum(map(_work, todo)))
         for program in todo:
@@ -67,7 +72,7 @@ def run_study(
 
 def _work(program: ProgramPlan) -> float:
     """Size of a program in layers × rows × trials, for the progress bar."""
-    inputs = task_inputs(program.trials)
+    inputs = task_inputs(program.whole)
     rows = len(inputs.epoch_lengths) * program.trials[0].train.epochs
     return float(inputs.config.num_hidden_layers * rows * len(program.trials))
 
@@ -77,12 +82,12 @@ def _run_program(
 ) -> None:
     """Trains one program and keeps its trials; one that raises marks them failed and the study goes on."""
     trials = program.trials
-    inputs = task_inputs(trials)
+    inputs = task_inputs(program.whole)
     title = f"{program.task} · {len(trials)} trials"
     try:
         outputs = None
         if any(trial.distill_weight > 0 for trial in trials):
-            outputs = _teacher_outputs(ledger, teacher_trial(study, program.task), trials, mesh, view)
+            outputs = _teacher_outputs(ledger, teacher_trial(study, program.task), program.whole, mesh, view)
         view.started(title, _work(program))
         made = execute(trials, inputs, make_mesh(mesh_shape(mesh, program)), outputs,
                        lambda progress: view.step(title, progress))
@@ -159,7 +164,7 @@ def _keep_models(ledger: Ledger, made: Executed, inputs: TaskInputs, keep_models
     chosen = {outcome.trial.trial_id for outcome in new}
     others: list[Row] = []
     if keep_models == "best":
-        others = [row for row in ledger.rows() if row["status"] == "done"]
+        others = [row for row in ledger.rows() if ledger.has_model(row["trial_id"])]
         chosen = best_ids([*others, *(outcome.row for outcome in new)])
     for outcome in new:
         if outcome.trial.trial_id in chosen:

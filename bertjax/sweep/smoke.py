@@ -68,7 +68,8 @@ def smoke_study(study: StudyConfig, folder: Path) -> StudyConfig:
     return replace(
         study, sizes=trained, model=str(folder / "models" / "{size}"),
         data=replace(study.data, data_dir=str(folder / "data"), train_file=None, dev_file=None),
-        teacher=replace(study.teacher, model=str(folder / "models" / TEACHER), num_hidden_layers=None))
+        teacher=replace(study.teacher, model=str(folder / "models" / TEACHER), num_hidden_layers=None,
+                        fine_tuned=False))
 
 
 def made_words() -> list[str]:

@@ -51,8 +51,8 @@ def tuned_row(trial: TrialConfig, inputs: TaskInputs, model: Model) -> dict[str,
     scores = model.evaluate(inputs.data)
     named = {name: scores.get(name) for name in METRICS}
     return base_row(trial, inputs) | named | {
-        "steps": 0, "epochs": 0, "status": "done", "train_seconds": 0.0, "score": scores["score"],
-        "score_movva": movva_score(inputs.data.task, scores),
+        "steps": 0, "epochs": 0, "learning_rate": None, "status": "done", "train_seconds": 0.0,
+        "score": scores["score"], "score_movva": movva_score(inputs.data.task, scores),
         "accuracy_mismatched": scores.get("accuracy_mismatched")}
 
 

@@ -25,7 +25,7 @@ class Student:
 def students(study: StudyConfig) -> list[Student]:
     """The study's sizes × depths, in the order given."""
     if study.sizes:
-        models = [study.model.format(size=size) if study.model else hub_name(size) for size in study.sizes]
+        models = [study.model.replace("{size}", size) if study.model else hub_name(size) for size in study.sizes]
     else:
         models = [str(study.model)]
     depths: Sequence[int | None] = study.layers or (None,)
@@ -38,7 +38,7 @@ def teacher_trial(study: StudyConfig, task: str) -> TrialConfig:
     if teacher.model is not None:
         model = teacher.model.replace("{task}", task)
     elif study.sizes:
-        model = study.model.format(size="large") if study.model else hub_name("large")
+        model = study.model.replace("{size}", "large") if study.model else hub_name("large")
     else:
         model = str(study.model)
     epochs = study.train.epochs if teacher.epochs is None else teacher.epochs
@@ -91,7 +91,7 @@ def split_groups(trials: Sequence[TrialConfig]) -> dict[QuantizeConfig, list[Tri
 
 
 def split_programs(trials: Sequence[TrialConfig], most: int) -> list[list[TrialConfig]]:
-    """Trials cut into programs of at most `most`, as even as can be, trials of equal seed kept together.
+    """Trials cut into programs of at most `most`, as even as can be, in the order of their seeds.
 
     Those whose epochs have more rows are programs of their own.
     """

@@ -50,9 +50,15 @@ def used_vocabulary(input_ids: Int[np.ndarray, " tokens"], pad_token_id: int, vo
     return UsedVocabulary(np.flatnonzero(used).astype(np.int32), vocab_size)
 
 
-def accumulated_decay(trial: TrialConfig, total_steps: int) -> float:
-    """The factor that `total_steps` of AdamW put on a weight without gradients: the product of 1 - rate * decay."""
-    step = np.arange(total_steps, dtype=np.float64)
+def accumulated_decay(trial: TrialConfig, total_steps: int, taken: int | None = None) -> float:
+    """The factor that AdamW puts on a weight without gradients: the product of 1 - rate * decay.
+
+    Args:
+        trial: Its learning rate, warm-up and weight decay count.
+        total_steps: Steps of the schedule.
+        taken: How many of them were taken; None takes all.
+    """
+    step = np.arange(total_steps if taken is None else taken, dtype=np.float64)
     warmup = warmup_steps(trial, total_steps)
     rate = np.where(step < warmup, step / max(warmup, 1), (total_steps - step) / max(total_steps - warmup, 1))
     return float(np.prod(1.0 - trial.learning_rate * rate * trial.train.weight_decay))

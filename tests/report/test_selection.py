@@ -54,6 +54,14 @@ def test_a_single_rate_stays_as_it_is_and_a_diverged_rate_is_never_picked(row) -
     assert picks["K"] == 1e-4
 
 
+def test_a_rate_at_which_seeds_diverged_is_not_picked_for_the_lucky_one(row) -> None:
+    results = made(row, select=True)
+    lucky = (results["methods"] == "K") & (results["learning_rate"] == 3e-4) & (results["seed"] == 0)
+    results.loc[lucky, "status"] = "diverged"
+    picks = select_rates(results, {}).picks.set_index("methods")["learning_rate"]
+    assert picks.to_dict() == {"none": 1e-4, "K": 1e-4}
+
+
 def test_a_selected_epoch_is_said(row) -> None:
     results = clean(pd.DataFrame([row(selected_epoch=2)]))
     assert select_rates(results, {}).notes == ("Every trial is its best epoch, picked on held-out training rows.",)

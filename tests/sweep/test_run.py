@@ -358,6 +358,44 @@ def test_another_study_is_refused_and_nothing_changes(finished: tuple[Path, pd.D
     assert files_of(run_dir) == before
 
 
+def test_axes_grow_unless_the_trials_that_are_there_would_become_others(study: StudyConfig, tmp_path: Path) -> None:
+    one = replace(study, methods=("none", "K"))
+    open_ledger(tmp_path, one).keep_study(one)
+    for grown in (replace(one, seeds=(0, 1)), replace(one, methods=METHODS), replace(one, copies=(0, 2))):
+        open_ledger(tmp_path, grown)
+    with pytest.raises(InputError, match="another study: holding out training rows .several learning rates. is false"):
+        open_ledger(tmp_path, replace(one, learning_rates=(1e-2, 1e-3)))
+    with pytest.raises(InputError, match="the teacher's learning rate is 0.01 there and 0.001 now"):
+        open_ledger(tmp_path, replace(one, learning_rates=(1e-3, 1e-2), select_on="dev"))
+    several = replace(one, learning_rates=(1e-2, 1e-3))
+    open_ledger(tmp_path / "several", several).keep_study(several)
+    open_ledger(tmp_path / "several", replace(several, learning_rates=(1e-2, 1e-3, 1e-4)))
+
+
+def test_a_run_directory_of_a_former_version_is_continued(study: StudyConfig, tmp_path: Path) -> None:
+    open_ledger(tmp_path, study).keep_study(study)
+    stored = json.loads((tmp_path / "study.json").read_text())
+    for name in ("copies", "augment", "budget", "select_on", "select_epoch"):
+        del stored[name]
+    del stored["teacher"]["fine_tuned"]
+    (tmp_path / "study.json").write_text(json.dumps(stored))
+    open_ledger(tmp_path, study)
+    with pytest.raises(InputError, match="another study: select_epoch is false there and true now"):
+        open_ledger(tmp_path, replace(study, select_epoch=True, select_on="dev"))
+
+
+def test_the_best_model_is_kept_where_a_known_result_without_a_model_is_better(
+    study: StudyConfig, tmp_path: Path, finished: tuple[Path, pd.DataFrame]
+) -> None:
+    known = finished[1].query("methods == 'none'").assign(score=100.0)
+    known.to_csv(tmp_path / "known.csv", index=False)
+    asked = replace(study, methods=("none",), seeds=(0, 1))
+    results = run_study(asked, tmp_path / "run", known=tmp_path / "known.csv")
+    assert results["score"].max() == 100
+    kept = [path.parent.name for path in (tmp_path / "run").glob("trials/*/model")]
+    assert kept == results.loc[results["seed"] == 1, "trial_id"].tolist()
+
+
 def test_a_damaged_result_is_trained_again(study: StudyConfig, tmp_path: Path) -> None:
     one = replace(study, methods=("none",))
     run_study(one, tmp_path)

@@ -63,6 +63,8 @@ def test_longer_epochs_are_programs_of_their_own() -> None:
     ({"copies": (4,)}, "copies must be at most the 3 epochs; got 4"),
     ({"methods": ("A",)}, "methods with A need augmented copies"),
     ({"methods": ("KA",)}, "unknown methods 'KA'"),
+    ({"sizes": ("tiny",)}, "must hold {size}, got m"),
+    ({"layers": (2, 2)}, "layers must not repeat a value"),
     ({"budget": "free"}, "budget must be equal_steps or augmented_epochs"),
 ])
 def test_copies_that_cannot_work_are_refused(changes: dict, message: str) -> None:

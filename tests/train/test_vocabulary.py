@@ -64,6 +64,13 @@ def test_equal_to_training_every_row(toy: Toy, monkeypatch: pytest.MonkeyPatch) 
     assert np.abs(restored[unused] - embedding[unused]).max() > 1e-3  # the decay is there to be seen
 
 
+def test_decay_stops_with_the_steps_that_were_taken(toy: Toy) -> None:
+    trial = toy.trial()
+    first, whole = accumulated_decay(trial, 100, 40), accumulated_decay(trial, 100)
+    assert whole < first < 1 == accumulated_decay(trial, 100, 0)
+    assert accumulated_decay(trial, 100, 100) == whole
+
+
 def test_accumulated_decay_is_the_product_over_the_schedule(toy: Toy) -> None:
     train = replace(toy.trial().train, weight_decay=0.5, warmup_fraction=0.2)
     trial = toy.trial("none", learning_rate=0.1, train=train)
