@@ -90,9 +90,13 @@ class Thesaurus:
         return first if any(first) else []
 
 
-@functools.cache
 def wordnet(multiword: bool = False) -> Thesaurus:
-    """The thesaurus that bertjax brings; about half a second to read."""
+    """The thesaurus that bertjax brings; read once per process."""
+    return _wordnet(multiword)
+
+
+@functools.cache
+def _wordnet(multiword: bool) -> Thesaurus:
     senses: dict[tuple[str, str], list[tuple[int, list[str]]]] = {}
     for word, part, listed in _rows("synonyms.tsv.gz"):
         pairs = (sense.split(":") for sense in listed.split("|"))

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-SUFFIXES = {"n": ("", "s"), "v": ("", "s", "ed", "ing"), "a": ("", "er", "est"), "r": ("", "er", "est")}
-"""The inflections of each part of speech: noun, verb, adjective, adverb."""
+PARTS = {"": "nvar", "s": "nv", "ed": "v", "ing": "v", "er": "ar", "est": "ar"}
+"""The parts of speech that have an inflection: noun, verb, adjective, adverb."""
 
 NOT_MEN = frozenset(("human", "ottoman", "shaman", "talisman", "caiman", "cayman", "hetman"))
 """Nouns in -man whose plural is not -men."""
@@ -47,12 +47,12 @@ class Inflections:
     def readings(self, form: str) -> list[Reading]:
         """Every lemma, part of speech and inflection that gives the lower-case `form`; rare ones may be missing."""
         found = [reading for reading in self.lemmas.get(form, ()) if self.is_lemma(reading.lemma, reading.part)]
-        for part, suffixes in SUFFIXES.items():
-            for suffix in suffixes:
-                for lemma in _stems(form, suffix, part):
-                    reading = Reading(lemma, part, suffix)
-                    if self.is_lemma(lemma, part) and self.inflect(*reading) == form and reading not in found:
-                        found.append(reading)
+        for suffix, parts in PARTS.items():
+            for lemma in _stems(form, suffix):
+                for part in parts:
+                    if self.is_lemma(lemma, part) and self.inflect(lemma, part, suffix) == form:
+                        reading = Reading(lemma, part, suffix)
+                        found += [reading] if reading not in found else []
         return found
 
     def inflect(self, lemma: str, part: str, suffix: str) -> str | None:
@@ -114,25 +114,17 @@ def _irregular_suffix(part: str, form: str) -> str:
     return "est" if form.endswith("st") else "er"
 
 
-def _stems(form: str, suffix: str, part: str) -> Iterator[str]:
+def _stems(form: str, suffix: str) -> list[str]:
     """What may stand before a regular suffix; `Inflections.inflect` has the last word."""
     if not suffix:
-        yield form
-    elif suffix == "s" and part == "n" and form.endswith("men"):
-        yield form[:-2] + "an"
-    elif form.endswith(suffix):
-        stem = form.removesuffix(suffix)
-        yield stem
-        if suffix == "ing":
-            yield stem + "e"
-            if stem.endswith("y"):
-                yield stem[:-1] + "ie"
-        elif suffix == "s":
-            if stem.endswith("ie"):
-                yield stem[:-2] + "y"
-            if stem.endswith("e"):
-                yield stem[:-1]
-        else:
-            yield stem + "e"
-            if stem.endswith("i"):
-                yield stem[:-1] + "y"
+        return [form]
+    if suffix == "s" and form.endswith("men"):
+        return [form[:-2] + "an"]
+    if not form.endswith(suffix):
+        return []
+    stem = form.removesuffix(suffix)
+    if suffix == "s":
+        return [stem, *([stem[:-2] + "y"] if stem.endswith("ie") else []), *([stem[:-1]] if stem.endswith("e") else [])]
+    if suffix == "ing":
+        return [stem, stem + "e", *([stem[:-1] + "ie"] if stem.endswith("y") else [])]
+    return [stem, stem + "e", *([stem[:-1] + "y"] if stem.endswith("i") else [])]
