@@ -105,6 +105,8 @@ class TrainOptions:
     """Clip a trial's gradients to this norm."""
     reinit_pooler: Choice = None
     """Draw the pooler anew, for checkpoints whose pooler was never trained."""
+    reinit_head: Choice = None
+    """Draw the task head anew, for checkpoints that were fine-tuned on another task."""
     dtype: Dtype = None
     """Compute type."""
 

@@ -134,6 +134,8 @@ class TrainConfig:
     """Global gradient norm above which a trial's gradients are scaled down."""
     reinit_pooler: bool = False
     """Draw the pooler anew from N(0, initializer_range): for checkpoints whose pooler was never trained."""
+    reinit_head: bool = False
+    """Draw the task head anew: for checkpoints that were fine-tuned on another task."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Compute type; parameters, softmax and optimizer state stay float32."""
 
@@ -364,7 +366,13 @@ class TrialConfig:
         """
         values = dataclasses.asdict(self)
         values["data"]["data_dir"] = None
-        values = {name: value for name, value in values.items() if name not in ADDED or value != ADDED[name]}
+        for path, off in ADDED.items():
+            *parts, name = path.split(".")
+            place: Any = values
+            for part in parts:
+                place = place[part]
+            if place[name] == off:
+                del place[name]
         return hashlib.sha256(json.dumps(values, sort_keys=True, indent=1).encode()).hexdigest()[:12]
 
     @property
@@ -374,8 +382,8 @@ class TrialConfig:
 
 
 ADDED: dict[str, Any] = {"copies": 0, "augment": None, "budget": "equal_steps", "hold_out": False,
-                         "select_epoch": None, "fine_tuned": False}
-"""Fields of a trial that came later, with their value when off."""
+                         "select_epoch": None, "fine_tuned": False, "train.reinit_head": False}
+"""Fields of a trial that came later, by their path, with their value when off."""
 
 
 def check_sparsity(name: str, value: float) -> None:

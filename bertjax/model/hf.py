@@ -211,7 +211,7 @@ def _misfit(name: str, path: str, tensor: StoredTensor, shape: Shape, is_torch: 
         problems.append(f"{name} must be stored as floats, got {tensor.dtype}")
     if tensor.shape != expected and path in HEAD:
         problems.append(f"{name} has shape {tensor.shape}, must be {expected}: the task head is for another number of "
-                        "labels; ask for a new one (reinit_head)")
+                        "labels; ask for a new one (reinit_head, --reinit-head True)")
     elif tensor.shape != expected:
         problems.append(f"{name} has shape {tensor.shape}, must be {expected}")
     return problems

@@ -33,7 +33,7 @@ MORE_FLAGS = (
     *((f"--prune-{name}", f"prune.{name}") for name in ("schedule", "begin", "end")),
     ("--initial-sparsity", "prune.initial_sparsity"), ("--mask-every", "prune.mask_every"),
     *((f"--{name.replace('_', '-')}", f"train.{name}") for name in ("warmup_fraction", "weight_decay", "max_grad_norm",
-                                                                   "reinit_pooler", "dtype")),
+                                                                   "reinit_pooler", "reinit_head", "dtype")),
     ("--text-columns", "data.text_columns"), ("--label-column", "data.label_column"),
     ("--max-length", "data.max_length"), ("--max-buckets", "data.max_buckets"), ("--teacher-model", "teacher.model"),
     ("--teacher-fine-tuned", "teacher.fine_tuned"), ("--teacher-layers", "teacher.num_hidden_layers"),

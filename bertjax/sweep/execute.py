@@ -62,6 +62,7 @@ class Starts:
             self.loaded[trial.seed] = from_pretrained(
                 model_source(trial.model), num_labels=self.inputs.config.num_labels,
                 num_hidden_layers=trial.num_hidden_layers, seed=trial.seed, reinit_pooler=trial.train.reinit_pooler,
+                reinit_head=trial.train.reinit_head and not trial.fine_tuned,
             )
         return self.loaded[trial.seed].params
 

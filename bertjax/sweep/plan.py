@@ -65,7 +65,8 @@ def check_inputs(study: StudyConfig) -> None:
         inputs = task_inputs(trials)
         start = (trials[0].model, trials[0].num_hidden_layers, inputs.config.num_labels)
         if start not in seen:
-            from_pretrained(model_source(start[0]), num_hidden_layers=start[1], num_labels=start[2])
+            from_pretrained(model_source(start[0]), num_hidden_layers=start[1], num_labels=start[2],
+                            reinit_head=trials[0].train.reinit_head and not trials[0].fine_tuned)
             seen.add(start)
     for program in programs(study):
         teacher, student = teacher_trial(study, program.task), program.trials[0]

@@ -222,7 +222,7 @@ def test_buffers_and_pretraining_heads_are_dropped_and_said(bert, tmp_path, layo
 def test_a_head_for_other_labels_needs_a_decision(bert, tmp_path):
     bert.write_torch(tmp_path)
     with pytest.raises(InputError, match=r"classifier.weight has shape \(2, 12\), must be \(3, 12\): the task head is "
-                                         r"for another number of labels; ask for a new one \(reinit_head\)"):
+                                         r"for another number of labels; ask for a new one \(reinit_head, "):
         from_pretrained(tmp_path, num_labels=3)
     loaded = from_pretrained(tmp_path, num_labels=3, reinit_head=True)
     assert_params(loaded, without(bert.leaves, "classifier") | paths(init_head(loaded.config, 0)))

@@ -407,6 +407,17 @@ def test_a_damaged_result_is_trained_again(study: StudyConfig, tmp_path: Path) -
     assert json.loads(result.read_text())["score"] == whole["score"]
 
 
+def test_a_head_for_other_labels_is_refused_unless_a_new_one_is_asked_for(study: StudyConfig, tmp_path: Path) -> None:
+    train = tmp_path / "train.jsonl"
+    lines = Path(str(study.data.train_file)).read_text().splitlines()
+    train.write_text("\n".join(line for line in lines if "green" not in line) + "\n")
+    asked = replace(study, methods=("none",), data=replace(study.data, train_file=str(train), dev_file=str(train)))
+    with pytest.raises(InputError, match=r"task head is for another number of labels; .*--reinit-head True"):
+        run_study(asked, tmp_path / "run")
+    results = run_study(replace(asked, train=replace(study.train, reinit_head=True)), tmp_path / "run")
+    assert results["status"].tolist() == ["done"]
+
+
 @pytest.mark.parametrize(("change", "message"), [
     ({"layers": (3,)}, "layers must be 1 to 2"),
     ({"model": "missing/folder"}, "missing/folder"),
