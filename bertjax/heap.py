@@ -3,6 +3,10 @@
 By default glibc returns such memory to the system at once, and each call pays for new pages, 4 KiB at a time. The
 settings below keep the memory and ask for huge pages. They are read only when a process starts, and other C libraries
 ignore them.
+
+Buffers of more than `LARGEST_KEPT` are returned all the same: a step that needs them lasts seconds. Kept, they leave a
+hole in the heap with every batch length that the next one does not fit: after three lengths of `glue_minilm` on MRPC the
+process held 8.3 GB instead of 4.3, after ten 17 GB, and was 8 % slower.
 """
 
 from __future__ import annotations
@@ -10,10 +14,13 @@ from __future__ import annotations
 import os
 import sys
 
+LARGEST_KEPT = 2**30
+"""Bytes."""
+
 TUNABLES = ":".join((
     "glibc.malloc.hugetlb=1",
     "glibc.malloc.arena_max=1",
-    f"glibc.malloc.mmap_threshold={2**40}",
+    f"glibc.malloc.mmap_threshold={LARGEST_KEPT}",
     f"glibc.malloc.trim_threshold={2**40}",
 ))
 """Value of GLIBC_TUNABLES."""
