@@ -5,8 +5,8 @@ settings below keep the memory and ask for huge pages. They are read only when a
 ignore them.
 
 Buffers of more than `LARGEST_KEPT` are returned all the same: a step that needs them lasts seconds. Kept, they leave a
-hole in the heap with every batch length that the next one does not fit: after three lengths of `glue_minilm` on MRPC the
-process held 8.3 GB instead of 4.3, after ten 17 GB, and was 8 % slower.
+hole in the heap with every batch length that the next one does not fit: after three lengths of `glue_minilm` on MRPC
+the process held 8.3 GB instead of 4.3, after ten 17 GB (experiments/BENCHMARKS.md).
 """
 
 from __future__ import annotations
