@@ -13,17 +13,6 @@ from bertjax.config import InputError
 from bertjax.data.sources import Examples, TaskData
 from bertjax.data.tasks import Task
 from bertjax.model.bert import Inputs, logits_fn
-from tests.small_model import make_model_dir
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_model_dir(tmp_path_factory.mktemp("models") / "small")
-
-
-@pytest.fixture(scope="module")
-def model(folder: Path) -> Model:
-    return load(folder)
 
 
 def test_logits_are_the_models_own(model: Model) -> None:

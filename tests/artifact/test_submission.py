@@ -10,14 +10,13 @@ import pytest
 
 import bertjax.artifact.load
 from bertjax import cli
-from bertjax.artifact.load import Model, load
+from bertjax.artifact.load import Model
 from bertjax.artifact.submission import predict_submission, submission_text, write_submission
 from bertjax.config import InputError
 from bertjax.data.examples import Examples, unlabelled
 from bertjax.data.leaderboard import LEADERBOARD_ROWS, SubmissionRows
 from bertjax.data.tasks import GLUE_TASKS, Task, find_task
 from tests.glue_test_rows import FILES, INDEX, files_of, write_original
-from tests.small_model import make_model_dir
 
 NLI = ("entailment", "neutral", "contradiction")
 # The predictions of a model that takes the rows 0, 1, 2 for the classes 0, 1, 2 (modulo their number).
@@ -40,16 +39,6 @@ class StandIn:
         if task.regression:
             return 3.5 * rows[:, None].astype(np.float32) - 1
         return np.eye(task.num_labels, dtype=np.float32)[rows % task.num_labels]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_model_dir(tmp_path_factory.mktemp("models") / "small")
-
-
-@pytest.fixture(scope="module")
-def model(folder: Path) -> Model:
-    return load(folder)
 
 
 def run(*argv: str | Path) -> int:
