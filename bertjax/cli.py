@@ -21,8 +21,9 @@ import tyro
 
 import bertjax
 from bertjax.cli_args import COMMANDS, Convert, DataOptions, Evaluate, Plan, Predict, Report, StudyOptions, Sweep, Train
-from bertjax.config import DataConfig, InputError, StudyConfig, require
+from bertjax.config import DataConfig, InputError, require
 from bertjax.heap import restart_with_tuned_heap
+from bertjax.study import StudyConfig
 from bertjax.sweep.experiments import load_study, override
 
 if TYPE_CHECKING:

@@ -1,4 +1,5 @@
-"""The arguments of every command, as dataclasses that tyro turns into flags. Fields carry the names of `config.py`.
+"""The arguments of every command, as dataclasses that tyro turns into flags. Fields carry the names of `config.py` and
+`study.py`.
 
 None means "not given": the experiment's value stays. `none` sets None where the config allows it.
 """

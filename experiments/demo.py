@@ -9,7 +9,8 @@ Cost: at most 6 minutes on 2 CPU cores.
 Expected: eight rows; the float student at least 20 points above the majority class (10 %) and under 100 %.
 """
 
-from bertjax.config import METHODS, DataConfig, StudyConfig, TeacherConfig, TrainConfig
+from bertjax.config import DataConfig, TeacherConfig, TrainConfig
+from bertjax.study import METHODS, StudyConfig
 
 study = StudyConfig(
     name="demo",

@@ -12,7 +12,8 @@ Expected, mean of 3 seeds, as measured with Hugging Face PyTorch (its seeds): Co
 Found: `experiments/results/finetune_minilm.csv` (CoLA 24.8).
 """
 
-from bertjax.config import DataConfig, StudyConfig, TrainConfig
+from bertjax.config import DataConfig, TrainConfig
+from bertjax.study import StudyConfig
 
 study = StudyConfig(
     name="finetune_minilm",

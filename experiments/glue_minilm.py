@@ -12,7 +12,8 @@ Found so far: `experiments/results/glue_minilm.csv` (MRPC; its `train_seconds` a
   work too). The rest is trained by the command above with `--known experiments/results/glue_minilm.csv`.
 """
 
-from bertjax.config import METHODS, DataConfig, StudyConfig, TrainConfig
+from bertjax.config import DataConfig, TrainConfig
+from bertjax.study import METHODS, StudyConfig
 
 study = StudyConfig(
     name="glue_minilm",

@@ -15,7 +15,8 @@ Cost: `bertjax plan minilm_family --data-dir GLUE` says it for your device: abou
 Expected: 384 rows.
 """
 
-from bertjax.config import METHODS, DataConfig, StudyConfig, TrainConfig
+from bertjax.config import DataConfig, TrainConfig
+from bertjax.study import METHODS, StudyConfig
 
 study = StudyConfig(
     name="minilm_family",

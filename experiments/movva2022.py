@@ -16,7 +16,8 @@ Cost: `bertjax plan movva2022 --device v5e:4x4` says it without a download.
 Expected: `experiments/published/`; the report puts both side by side.
 """
 
-from bertjax.config import METHODS, SIZES, StudyConfig, TrainConfig
+from bertjax.config import SIZES, TrainConfig
+from bertjax.study import METHODS, StudyConfig
 
 study = StudyConfig(
     name="movva2022",

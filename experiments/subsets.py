@@ -10,7 +10,8 @@ Cost: `bertjax plan subsets ...` says how many trials and steps.
 Expected: 24 rows.
 """
 
-from bertjax.config import METHODS, StudyConfig, TrainConfig
+from bertjax.config import TrainConfig
+from bertjax.study import METHODS, StudyConfig
 
 study = StudyConfig(
     name="subsets",

@@ -21,16 +21,8 @@ import pytest
 import bertjax
 from bertjax import cli, cli_args
 from bertjax.cli_args import COMMANDS, Plan, Predict, Sweep, Train
-from bertjax.config import (
-    METHODS,
-    AugmentConfig,
-    DataConfig,
-    PruneConfig,
-    QuantizeConfig,
-    StudyConfig,
-    TeacherConfig,
-    TrainConfig,
-)
+from bertjax.config import AugmentConfig, DataConfig, PruneConfig, QuantizeConfig, TeacherConfig, TrainConfig
+from bertjax.study import METHODS, StudyConfig
 from bertjax.sweep.view import View
 
 SWEEP = ["sweep", "demo", "--run-dir", "unused"]

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from bertjax.config import METHODS, InputError, StudyConfig, TrainConfig
+from bertjax.config import InputError, TrainConfig
 from bertjax.data.tasks import find_task
+from bertjax.study import METHODS, StudyConfig
 from bertjax.sweep import experiments
 from bertjax.sweep.experiments import list_experiments, load_study, minilm_folder, model_source, override
 
@@ -34,7 +35,7 @@ def test_the_demo_is_what_the_readme_promises() -> None:
 
 def test_the_current_folder_hides_what_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "experiments").mkdir()
-    text = "from bertjax.config import StudyConfig\nstudy = StudyConfig('mine', model='x/y')\n"
+    text = "from bertjax.study import StudyConfig\nstudy = StudyConfig('mine', model='x/y')\n"
     (tmp_path / "experiments" / "demo.py").write_text(text)
     (tmp_path / "experiments" / "my_own.py").write_text(text)
     monkeypatch.chdir(tmp_path)
@@ -51,7 +52,7 @@ def test_the_current_folder_hides_what_is_installed(tmp_path: Path, monkeypatch:
     ("raise ValueError('one\\ntwo')", "line 1, raised ValueError: one"),
     ("raise ValueError", "line 1, raised ValueError"),
     ("study = (\n", "broken.py raised SyntaxError"),
-    ("from bertjax.config import StudyConfig\nstudy = StudyConfig('a', model='b', sparsities=(1.0,))\n",
+    ("from bertjax.study import StudyConfig\nstudy = StudyConfig('a', model='b', sparsities=(1.0,))\n",
      "sparsities must be in [0, 1), got 1.0"),
 ])
 def test_a_broken_experiment_is_one_clear_line(tmp_path: Path, text: str, said: str) -> None:

@@ -9,8 +9,8 @@ import pytest
 
 import bertjax
 
-STAGES = ("heap", "config", "params", "data", "model", "compress", "metrics", "train", "artifact", "sweep", "report",
-          "cli_args", "cli")
+STAGES = ("heap", "config", "study", "params", "data", "model", "compress", "metrics", "train", "artifact", "sweep",
+          "report", "cli_args", "cli")
 ROOT = Path(bertjax.__file__).parent
 MODULES = sorted(path.relative_to(ROOT) for path in ROOT.rglob("*.py") if "_experiments" not in path.parts)
 

@@ -8,9 +8,9 @@ import altair as alt
 import pandas as pd
 import vl_convert
 
-from bertjax.config import METHODS
 from bertjax.report.plots import INK, Drawing, Figure, scales, style
 from bertjax.report.tables import ORDER
+from bertjax.study import METHODS
 
 PNG_WIDTH = 860
 """Pixels of the widest chart in a PNG, before scaling."""

@@ -17,7 +17,7 @@ import vl_convert
 from markupsafe import Markup
 
 from bertjax.artifact.size import BYTES_PER_MB
-from bertjax.config import METHODS, InputError
+from bertjax.config import InputError
 from bertjax.report.analysis import analyse, analysis_tables, compare
 from bertjax.report.headline import TOLERANCES, Headline, headline, megabytes, panels, times
 from bertjax.report.image import png
@@ -35,6 +35,7 @@ from bertjax.report.tables import (
     setting_text,
     varying,
 )
+from bertjax.study import METHODS
 from bertjax.sweep.ledger import RESULT_COLUMNS, TEXT_COLUMNS
 
 SVG_SHAPES = {

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bertjax.config import StudyConfig, to_json
+from bertjax.config import to_json
+from bertjax.study import StudyConfig
 
 PACKAGES = ("bertjax", "jax", "flax", "optax", "aqtp", "transformers", "altair")
 """Whose versions the page names."""

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bertjax.config import AUGMENTED, METHODS, SIZES, InputError
+from bertjax.config import SIZES, InputError
+from bertjax.study import AUGMENTED, METHODS
 from bertjax.sweep.ledger import ADDED_COLUMNS, RESULT_COLUMNS, TEXT_COLUMNS
 
 SETTING = ("model", "size", "num_hidden_layers", "methods", "sparsity", "weight_bits", "activation_bits",

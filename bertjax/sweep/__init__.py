@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas
 
-    from bertjax.config import StudyConfig
+    from bertjax.study import StudyConfig
 
 
 class _CallablePackage(ModuleType):

@@ -12,11 +12,12 @@ import numpy as np
 from jax.sharding import Mesh
 
 from bertjax.compress.prune import apply_masks
-from bertjax.config import QuantizeConfig, TrialConfig
+from bertjax.config import QuantizeConfig
 from bertjax.data.batches import Schedule, train_schedule, with_copies
 from bertjax.data.examples import SELECTION
 from bertjax.model.hf import Pretrained, from_pretrained
 from bertjax.params import Params
+from bertjax.study import TrialConfig
 from bertjax.sweep.experiments import model_source
 from bertjax.sweep.inputs import EVAL_BATCH_SIZE, TaskInputs
 from bertjax.sweep.outcome import Outcome, outcome, split_score

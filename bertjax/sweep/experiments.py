@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bertjax.config import InputError, StudyConfig, require
+from bertjax.config import InputError, require
+from bertjax.study import StudyConfig
 
 MINILM = "minilm"
 """A model name that stands for the pretrained MiniLM of `MINILM_PACKAGE`: 6 layers, hidden 384, 22.7 M parameters."""

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from bertjax.config import AugmentConfig, BertConfig, DataConfig, TrialConfig, require
+from bertjax.config import AugmentConfig, BertConfig, DataConfig, require
 from bertjax.data.augment import augmented
 from bertjax.data.batches import choose_edges, padding_fraction
 from bertjax.data.examples import Examples, TaskData, hold_out
@@ -20,6 +20,7 @@ from bertjax.data.sources import load_task
 from bertjax.data.tokens import load_tokenizer, tokenize
 from bertjax.model.hf import load_config
 from bertjax.model.sizes import encoder_linear_count
+from bertjax.study import TrialConfig
 from bertjax.sweep.experiments import model_source
 from bertjax.train.table import TaskRows, task_rows
 

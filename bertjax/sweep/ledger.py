@@ -22,7 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from bertjax.config import InputError, StudyConfig, TrialConfig, require, to_json
+from bertjax.config import InputError, require, to_json
+from bertjax.study import StudyConfig, TrialConfig
 
 Row = Mapping[str, Any]
 """A trial's values of `RESULT_COLUMNS`; None where a column does not apply."""

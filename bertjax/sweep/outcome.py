@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from bertjax.artifact.size import size_bytes_fp32, size_bytes_paper
-from bertjax.config import TrialConfig
 from bertjax.data.examples import SELECTION
 from bertjax.data.tasks import METRICS
 from bertjax.metrics import constant_loss, glue_score, movva_score, score_predictions
 from bertjax.model.sizes import encoder_linear_count, param_count, size_name
+from bertjax.study import TrialConfig
 from bertjax.sweep.inputs import TaskInputs
 from bertjax.sweep.ledger import RESULT_COLUMNS
 from bertjax.train.state import StepMetrics

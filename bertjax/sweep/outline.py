@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bertjax.config import BertConfig, TrialConfig
+from bertjax.config import BertConfig
 from bertjax.data.batches import batches_per_bucket, padding_fraction
 from bertjax.data.examples import held_out_rows
 from bertjax.data.glue_lengths import glue_lengths
 from bertjax.data.tasks import GLUE_TASKS, TASKS
 from bertjax.model.flops import forward_flops, train_flops
 from bertjax.model.sizes import SIZES
+from bertjax.study import TrialConfig
 from bertjax.sweep.inputs import EVAL_BATCH_SIZE, eval_edges, task_inputs, train_edges
 
 TABLE_BYTES = 2

@@ -8,9 +8,10 @@ from typing import Any
 
 import jax
 
-from bertjax.config import StudyConfig, TrialConfig, require
+from bertjax.config import require
 from bertjax.model.hf import from_pretrained
 from bertjax.model.sizes import encoder_linear_count, param_count, size_name
+from bertjax.study import StudyConfig, TrialConfig
 from bertjax.sweep.devices import Device, parse_device
 from bertjax.sweep.experiments import model_source
 from bertjax.sweep.inputs import task_inputs

@@ -13,8 +13,9 @@ import pandas as pd
 from jax.sharding import Mesh
 
 from bertjax.artifact.load import load
-from bertjax.config import InputError, StudyConfig, TrialConfig, require
+from bertjax.config import InputError, require
 from bertjax.model.hf import save_pretrained
+from bertjax.study import StudyConfig, TrialConfig
 from bertjax.sweep.execute import Executed, execute
 from bertjax.sweep.inputs import TaskInputs, cache_dir, task_inputs, teacher_inputs
 from bertjax.sweep.ledger import Ledger, Row, open_ledger, read_rows

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from safetensors.numpy import load_file, save_file
 
-from bertjax.config import BertConfig, StudyConfig, require
+from bertjax.config import BertConfig, require
 from bertjax.data.draws import draw_order
 from bertjax.data.sources import load_sample
 from bertjax.data.tasks import GLUE_TASKS, Task, find_task
@@ -25,6 +25,7 @@ from bertjax.data.tokens import load_tokenizer
 from bertjax.model.bert import init_params
 from bertjax.model.hf import SAFETENSORS, save_pretrained
 from bertjax.model.sizes import size_config
+from bertjax.study import StudyConfig
 from bertjax.sweep.plan import ProgramPlan, mesh_shape, programs
 from bertjax.train.ahead import DataShape, lower_train_chunk
 from bertjax.train.mesh import make_mesh

@@ -18,10 +18,11 @@ from jax.sharding import Mesh
 from jaxtyping import Float
 
 from bertjax.artifact.load import Model, load
-from bertjax.config import FLOAT, TrialConfig, require
+from bertjax.config import FLOAT, require
 from bertjax.data.tasks import METRICS
 from bertjax.metrics import movva_score
 from bertjax.params import Params, paths
+from bertjax.study import TrialConfig
 from bertjax.sweep.execute import program_spec, with_word_embeddings
 from bertjax.sweep.experiments import model_source
 from bertjax.sweep.inputs import EVAL_BATCH_SIZE, TaskInputs

@@ -20,8 +20,9 @@ from jax.experimental import topologies
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from bertjax.config import InputError, StudyConfig, require
+from bertjax.config import InputError, require
 from bertjax.model.bert import init_params
+from bertjax.study import StudyConfig
 from bertjax.train.mesh import make_mesh, padded
 from bertjax.train.program import blank_state
 from bertjax.train.state import Hparams, Schedule, Table, TrainState

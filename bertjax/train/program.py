@@ -13,8 +13,8 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from bertjax.compress.prune import all_kept
-from bertjax.config import TrialConfig
 from bertjax.params import Params
+from bertjax.study import TrialConfig
 from bertjax.train.mesh import padded
 from bertjax.train.optim import optimizer
 from bertjax.train.state import Hparams, Schedule, Table, TrainState

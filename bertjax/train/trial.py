@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bertjax.config import FLOAT, SPARSITY_STEPS, PruneConfig, QuantizeConfig, StudyConfig, TrialConfig
+from bertjax.config import FLOAT, SPARSITY_STEPS, PruneConfig, QuantizeConfig
 from bertjax.model.sizes import hub_name
+from bertjax.study import StudyConfig, TrialConfig
 from bertjax.train.state import Hparams
 
 SCHEDULE_EXPONENT = {"linear": 1.0, "cubic": 3.0}

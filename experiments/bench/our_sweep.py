@@ -25,10 +25,11 @@ from unittest.mock import patch
 import jax
 import numpy as np
 
-from bertjax.config import FLOAT, BertConfig, DataConfig, StudyConfig, TrainConfig, TrialConfig
+from bertjax.config import FLOAT, BertConfig, DataConfig, TrainConfig
 from bertjax.data.batches import Schedule, choose_edges, padding_fraction, train_schedule
 from bertjax.model import bert
 from bertjax.params import EMBEDDINGS, Params, select
+from bertjax.study import StudyConfig, TrialConfig
 from bertjax.sweep.execute import Starts, program_spec
 from bertjax.sweep.inputs import EVAL_BATCH_SIZE, TaskInputs, task_inputs
 from bertjax.train import step

@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 
 from bertjax.artifact.size import size_bytes_fp32, size_bytes_paper
-from bertjax.config import METHODS, StudyConfig, to_json
+from bertjax.config import to_json
+from bertjax.study import METHODS, StudyConfig
 from bertjax.sweep.ledger import RESULT_COLUMNS
 
 PARAMS, LINEAR = 17_386_368, 5_308_416

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bertjax.config import METHODS, SIZES, InputError
+from bertjax.config import SIZES, InputError
 from bertjax.data.tasks import find_task
 from bertjax.metrics import glue_score, score_predictions
 from bertjax.report.bootstrap import Predictions, Resampled, factor_intervals, resample
@@ -15,6 +15,7 @@ from bertjax.report.counted import counted_metric
 from bertjax.report.cube import score_cube
 from bertjax.report.factors import table_one
 from bertjax.report.tables import clean
+from bertjax.study import METHODS
 
 
 def test_the_same_draws_for_all_models_and_every_time(row) -> None:

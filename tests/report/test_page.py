@@ -8,10 +8,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from bertjax.config import METHODS, InputError
+from bertjax.config import InputError
 from bertjax.report.page import read_results, vega_bundle, write_report
 from bertjax.report.provenance import command
 from bertjax.report.published import figure_one_results
+from bertjax.study import METHODS
 from bertjax.sweep.ledger import RESULT_COLUMNS
 
 

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bertjax.config import AUGMENTED, METHODS
 from bertjax.report.headline import panels
 from bertjax.report.placing import LABEL_ALL, place_names
 from bertjax.report.plots import MARKS, curve_figures, size_domain, spec, ticks, tradeoff_figures
 from bertjax.report.tables import MEAN_TASK, clean
+from bertjax.study import AUGMENTED, METHODS
 
 
 def luminance(colour: str) -> float:

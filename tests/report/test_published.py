@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from bertjax.artifact.size import BYTES_PER_MB
-from bertjax.config import METHODS, SIZES
+from bertjax.config import SIZES
 from bertjax.report.published import figure_one, figure_one_results, published_file, published_table_one
+from bertjax.study import METHODS
 from bertjax.sweep import experiments
 
 ROOT = Path(__file__).resolve().parents[2]

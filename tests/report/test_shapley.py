@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bertjax.config import METHODS
 from bertjax.report.bootstrap import resample
 from bertjax.report.cube import score_cube
 from bertjax.report.published import figure_one_results
@@ -20,6 +19,7 @@ from bertjax.report.shapley import (
     shapley_values,
 )
 from bertjax.report.tables import clean
+from bertjax.study import METHODS
 
 
 @given(st.lists(st.floats(-50, 50), min_size=8, max_size=8))

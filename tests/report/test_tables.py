@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bertjax.config import METHODS, InputError
+from bertjax.config import InputError
 from bertjax.report.tables import (
     MEAN_TASK,
     clean,
@@ -16,6 +16,7 @@ from bertjax.report.tables import (
     pareto_front,
     subset_table,
 )
+from bertjax.study import METHODS
 
 POINTS = st.lists(st.tuples(st.integers(1, 6), st.one_of(st.just(float("nan")), st.integers(0, 6))), max_size=12)
 

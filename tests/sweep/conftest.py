@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bertjax.config import DataConfig, PruneConfig, StudyConfig, TrainConfig
+from bertjax.config import DataConfig, PruneConfig, TrainConfig
+from bertjax.study import StudyConfig
 from tests.small_model import WORDS, make_model_dir
 
 

@@ -6,8 +6,9 @@ import jax
 import numpy as np
 import pytest
 
-from bertjax.config import BertConfig, DataConfig, StudyConfig, TrainConfig
+from bertjax.config import BertConfig, DataConfig, TrainConfig
 from bertjax.data.batches import choose_edges, padding_fraction
+from bertjax.study import StudyConfig
 from bertjax.sweep.inputs import MAX_PADDING, train_edges
 from bertjax.train.trial import student_trials, students
 

@@ -8,7 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from bertjax.config import InputError, StudyConfig
+from bertjax.config import InputError
+from bertjax.study import StudyConfig
 from bertjax.sweep.devices import DEVICES, parse_device
 from bertjax.sweep.experiments import load_study
 from bertjax.sweep.inputs import task_inputs

@@ -16,13 +16,14 @@ from safetensors.numpy import load_file, save_file
 
 import bertjax
 from bertjax.artifact.load import load
-from bertjax.config import METHODS, AugmentConfig, InputError, StudyConfig, TeacherConfig
+from bertjax.config import AugmentConfig, InputError, TeacherConfig
 from bertjax.data.examples import SELECTION
 from bertjax.data.sources import load_task
 from bertjax.report.analysis import analyse
 from bertjax.report.page import write_report
 from bertjax.report.predictions import read_predictions
 from bertjax.report.tables import clean
+from bertjax.study import METHODS, StudyConfig
 from bertjax.sweep import run as run_module
 from bertjax.sweep import teacher as teacher_module
 from bertjax.sweep.inputs import task_inputs

@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 
 from bertjax import cli
-from bertjax.config import METHODS, InputError, StudyConfig
+from bertjax.config import InputError
 from bertjax.data.tasks import GLUE_TASKS
+from bertjax.study import METHODS, StudyConfig
 from bertjax.sweep import smoke
 from bertjax.sweep.experiments import load_study
 

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from bertjax.compress.prune import apply_masks
-from bertjax.config import METHODS, DataConfig, TrainConfig
+from bertjax.config import DataConfig, TrainConfig
 from bertjax.model.bert import logits_fn
 from bertjax.params import ENCODER_KERNELS, paths, select
+from bertjax.study import METHODS
 from bertjax.train.loop import Fit
 from bertjax.train.mesh import make_mesh
 from bertjax.train.step import read_rows

@@ -16,12 +16,13 @@ import numpy as np
 import pytest
 
 from bertjax.compress.prune import KeepMasks, apply_masks
-from bertjax.config import FLOAT, BertConfig, DataConfig, PruneConfig, TrainConfig, TrialConfig
+from bertjax.config import FLOAT, BertConfig, DataConfig, PruneConfig, TrainConfig
 from bertjax.data.batches import Schedule, train_schedule
 from bertjax.model.bert import init_params
 from bertjax.model.hf import from_pretrained, save_pretrained
 from bertjax.model.hf_config import ProblemType
 from bertjax.params import Params, paths
+from bertjax.study import TrialConfig
 from bertjax.sweep.execute import Starts, program_spec, with_word_embeddings
 from bertjax.sweep.inputs import TaskInputs, task_inputs
 from bertjax.train.loop import fit

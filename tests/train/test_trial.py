@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from bertjax.config import FLOAT, METHODS, InputError, PruneConfig, StudyConfig, TeacherConfig
+from bertjax.config import FLOAT, InputError, PruneConfig, TeacherConfig
+from bertjax.study import METHODS, StudyConfig
 from bertjax.sweep.experiments import load_study
 from bertjax.train.mesh import choose_mesh, padded, parse_mesh
 from bertjax.train.trial import (

@@ -10,11 +10,12 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from bertjax.config import FLOAT, BertConfig, DataConfig, PruneConfig, QuantizeConfig, TrainConfig, TrialConfig
+from bertjax.config import FLOAT, BertConfig, DataConfig, PruneConfig, QuantizeConfig, TrainConfig
 from bertjax.data.batches import train_schedule
 from bertjax.data.tokens import TokenizedSplit
 from bertjax.model.bert import init_params
 from bertjax.params import Params
+from bertjax.study import TrialConfig
 from bertjax.train.loop import Fit, Scorer, fit
 from bertjax.train.mesh import make_mesh
 from bertjax.train.program import CompiledChunks, place_group, place_schedule, place_table
