@@ -13,6 +13,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
@@ -143,8 +144,17 @@ def rehearsed(command: Sweep) -> StudyConfig:
     return made
 
 
+TRAIN_NEEDS = {"sparsity": "P", "distill_weight": "K", "temperature": "K", "copies": "KA"}
+"""Flags of `train` that mean nothing without one of these compressions."""
+
+
 def train_study(command: Train) -> StudyConfig:
     """A study of one trial."""
+    for name, letters in TRAIN_NEEDS.items():
+        require(getattr(command, name) is None or not set(letters).isdisjoint(command.methods),
+                f"--{name.replace('_', '-')} is for methods with {' or '.join(letters)}; got --methods "
+                f"{command.methods}")
+
     def one(value: Any) -> tuple[Any] | None:
         return None if value is None else (value,)
 
@@ -183,10 +193,17 @@ def run_sweep(
     study: StudyConfig, run_dir: Path, keep_models: str, mesh: str | None, known: Path | None = None
 ) -> None:
     """Trains what is missing in `run_dir` and writes the report."""
+    new = not run_dir.exists()
     check_writable(run_dir)
     from bertjax.report.page import write_report
     from bertjax.sweep.run import run_study
-    results = run_study(study, run_dir, keep_models=keep_models, mesh=mesh, known=known)
+    try:
+        results = run_study(study, run_dir, keep_models=keep_models, mesh=mesh, known=known)
+    except InputError:
+        if new:
+            with suppress(OSError):  # something is in it
+                run_dir.rmdir()
+        raise
     page = write_report(run_dir)
     print(f"results: {run_dir / 'results.csv'}\nreport:  {page}")
     failed = int((results["status"] == "failed").sum())

@@ -21,7 +21,15 @@ import pytest
 import bertjax
 from bertjax import cli, cli_args
 from bertjax.cli_args import COMMANDS, Plan, Predict, Sweep, Train
-from bertjax.config import AugmentConfig, DataConfig, PruneConfig, QuantizeConfig, TeacherConfig, TrainConfig
+from bertjax.config import (
+    AugmentConfig,
+    DataConfig,
+    InputError,
+    PruneConfig,
+    QuantizeConfig,
+    TeacherConfig,
+    TrainConfig,
+)
 from bertjax.study import METHODS, StudyConfig
 from bertjax.sweep.view import View
 
@@ -144,7 +152,8 @@ def test_train_is_a_study_of_one_trial() -> None:
     ([*SWEEP, "--train-file", "a.csv"], "own data needs both a train file and a dev file"),
     ([*SWEEP, "--model", "m", "--train-file", "a.csv", "--dev-file", "b.csv", "--tasks", "a", "b"],
      "own data is one task, got a, b"),
-    (["train", "--model", "m", "--run-dir", "x", "--sparsity", "1"], "sparsities must be in [0, 1), got 1.0"),
+    (["train", "--model", "m", "--run-dir", "x", "--methods", "P", "--sparsity", "1"],
+     "sparsities must be in [0, 1), got 1.0"),
     (["evaluate", "m"], "evaluate needs either --task or --dev-file"),
     (["predict", "m", "a", "--second", "b", "c"], "--second must hold one text for each of the 1 first ones, got 2"),
     (["predict", "m", "a", "--file", "f"], "predict takes texts or --file, got both"),
@@ -185,6 +194,30 @@ def test_a_run_folder_that_cannot_be_written_is_refused(tmp_path: Path, capsys: 
     (tmp_path / "file").write_text("")
     assert exit_of("sweep", "demo", "--model", "m", "--run-dir", str(tmp_path / "file" / "run")) == 2
     assert "--run-dir must be a folder that can be written" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flag", ["--sparsity", "--distill-weight", "--temperature", "--copies"])
+def test_train_refuses_a_flag_that_its_methods_do_not_use(flag: str, tmp_path: Path,
+                                                          capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["train", "--model", "m", "--run-dir", str(tmp_path / "new"), "--methods", "Q", flag, "1"]
+    assert exit_of(*argv) == 2
+    assert f"{flag} is for methods with " in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("old", [True, False])
+def test_input_that_cannot_work_leaves_no_run_folder_behind(old: bool, tmp_path: Path,
+                                                            monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: Any, **options: Any) -> None:
+        raise InputError("no")
+
+    backend(monkeypatch, "bertjax.report.page", write_report=None)
+    backend(monkeypatch, "bertjax.sweep.run", run_study=refuse)
+    folder = tmp_path / "run"
+    if old:
+        folder.mkdir()
+    assert exit_of("sweep", "demo", "--model", "m", "--run-dir", str(folder)) == 2
+    assert folder.exists() == old
 
 
 def backend(monkeypatch: pytest.MonkeyPatch, name: str, **functions: Any) -> None:
