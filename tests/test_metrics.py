@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from bertjax.data.tasks import TASKS, find_task
-from bertjax.metrics import constant_loss, glue_score, movva_score, score_predictions
+from bertjax.metrics import constant_loss, constant_score, glue_score, movva_score, score_predictions
 
 # 3 true positives, 1 false positive, 2 false negatives, 4 true negatives.
 LABELS = np.array([1, 1, 1, 0, 1, 1, 0, 0, 0, 0], np.int32)
@@ -93,3 +93,10 @@ def test_the_constant_loss_is_the_least_that_a_constant_reaches():
     scores = np.array([1, 2, 6], np.float32)
     grid = np.linspace(0, 6, 601)
     assert constant_loss(find_task("stsb"), scores) == pytest.approx(((scores[:, None] - grid) ** 2).mean(0).min())
+
+
+@pytest.mark.parametrize(("task", "labels", "score"), [
+    ("sst2", [0, 1, 1, 1], 75.0), ("mnli", [2, 0, 2, 1], 50.0), ("cola", [1, 1, 1, 0], 0.0),
+    ("stsb", [1.0, 2.0, 5.0], 0.0), ("mrpc", [1, 1, 1, 0], (75 + 100 * 6 / 7) / 2)])  # all 1: precision 3/4, recall 1
+def test_the_constant_score_is_that_of_the_best_constant_answer(task: str, labels: list, score: float):
+    assert constant_score(find_task(task), np.array(labels)) == pytest.approx(score)

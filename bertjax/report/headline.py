@@ -18,6 +18,9 @@ TOLERANCES = (0.5, 1.0)
 BUDGET = 0.25
 """The byte budget that is asked about, as a fraction of the uncompressed model: what int8 alone reaches."""
 
+LEARNED = 3.0
+"""Points above always giving the same answer from which on a task counts as learned."""
+
 ROUNDING = 1e-9
 """Points: differences below this are floating-point noise."""
 
@@ -114,12 +117,16 @@ def _against(row: pd.Series, base: pd.Series) -> str:
     return f"{abs(gap):.1f} points {'above' if gap > 0 else 'below'} uncompressed"
 
 
-def headline(results: pd.DataFrame, tables: Mapping[str, pd.DataFrame] | None = None) -> Headline:
+def headline(
+    results: pd.DataFrame, tables: Mapping[str, pd.DataFrame] | None = None,
+    constants: Mapping[str, float] | None = None,
+) -> Headline:
     """The summary of all results. Never raises on missing baselines or scores: it says so.
 
     Args:
         results: Rows of `tables.clean`.
         tables: `panels(results)`, where the caller has it at hand.
+        constants: By task, where it is known, the score of always giving the same answer.
     """
     tables = panels(results) if tables is None else tables
     name, focus = next(iter(tables.items()))
@@ -129,7 +136,7 @@ def headline(results: pd.DataFrame, tables: Mapping[str, pd.DataFrame] | None = 
     where = "" if len(tables) == 1 else f" on {name}"
     if name == MEAN_TASK:
         where = f" on average over {len(tables) - 1} tasks"
-    answers, notes = _answers(tables), _notes(results, tables)
+    answers, notes = _answers(tables), (*_unlearned_notes(tables, constants or {}), *_notes(results, tables))
     if nothing_learned(focus):
         return Headline(_as_sentence(finding(focus), where), "", answers, notes)
     return Headline(_sentence(focus, where), _support(focus), answers, notes)
@@ -192,6 +199,18 @@ def _cell(row: pd.Series | None, base: pd.Series) -> str:
     shrink = "" if row.equals(base) else f", {times(base['size_bytes'] / row['size_bytes'])} smaller"
     name = "" if row.equals(base) else f"{row['label']}: "
     return f"{name}{row['score_mean']:.1f} points, {megabytes(row['size_bytes'])}{shrink}"
+
+
+def _unlearned_notes(tables: Mapping[str, pd.DataFrame], constants: Mapping[str, float]) -> tuple[str, ...]:
+    """The tasks that the uncompressed model has hardly learned: what is small there says nothing about compression."""
+    notes = []
+    for task, constant in constants.items():
+        base = uncompressed(tables[task]) if task in tables else None
+        if base is not None and base["score_mean"] < constant + LEARNED:
+            notes.append(f"On {task}, always giving the same answer scores {constant:.1f}, and the uncompressed model "
+                         f"{base['score_mean']:.1f}: it has hardly learned the task, so its subsets cannot tell what "
+                         "compression costs.")
+    return tuple(notes)
 
 
 def _notes(results: pd.DataFrame, tables: Mapping[str, pd.DataFrame]) -> tuple[str, ...]:

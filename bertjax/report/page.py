@@ -22,7 +22,7 @@ from bertjax.report.analysis import analyse, analysis_tables, compare
 from bertjax.report.headline import TOLERANCES, Headline, headline, megabytes, panels, times
 from bertjax.report.image import png
 from bertjax.report.plots import MARKS, Figure, curve_figures, spec, tradeoff_figures
-from bertjax.report.predictions import read_predictions
+from bertjax.report.predictions import constant_scores, read_predictions
 from bertjax.report.provenance import command, study_rows, versions
 from bertjax.report.sections import Section, comparison_section, sections_of
 from bertjax.report.selection import select_rates
@@ -45,6 +45,9 @@ SVG_SHAPES = {
 }
 """The shapes of the charts, for the legend and the tables of the page (16 by 16)."""
 
+NEAR = 5.0
+"""Points below the lowest model down to which always giving the same answer is drawn."""
+
 TITLES = {"score_against_size": "Score against size", "learning_curves": "Learning curves"}
 """The figures that every study has, by the name of their PNG."""
 
@@ -65,12 +68,14 @@ def write_report(run_dir: Path) -> Path:
     selection = select_rates(results, study)
     chosen = selection.results
     tables = panels(chosen)
-    summary = headline(chosen, tables)
+    predictions = read_predictions(run_dir, chosen)
+    constants = constant_scores(predictions, chosen)
+    summary = headline(chosen, tables, constants)
     summary = replace(summary, notes=(*selection.notes, *summary.notes))
     curves = curve_table(chosen, metrics)
-    figures = {"score_against_size": tradeoff_figures(chosen, tables, teacher_scores(teachers, tables)),
+    figures = {"score_against_size": tradeoff_figures(chosen, tables, references(teachers, constants, tables)),
                "learning_curves": curve_figures(curves, chosen)}
-    analysis, comparison = analyse(chosen, read_predictions(run_dir, chosen), every_rate=results), compare(chosen)
+    analysis, comparison = analyse(chosen, predictions, every_rate=results), compare(chosen)
     sections = [] if analysis is None else sections_of(analysis)
     if comparison is not None:
         sections.append(comparison_section(comparison, figures["score_against_size"][:1]))
@@ -132,13 +137,25 @@ def write_atomically(path: Path, content: bytes) -> Path:
     return path
 
 
-def teacher_scores(teachers: pd.DataFrame, tables: Mapping[str, pd.DataFrame]) -> dict[str, float]:
-    """The best teacher's score per panel; for the mean over tasks only when every task has one."""
-    scores = teachers[has_score(teachers)].groupby("task")["score"].max().to_dict()
+def references(
+    teachers: pd.DataFrame, constants: Mapping[str, float], tables: Mapping[str, pd.DataFrame]
+) -> dict[str, dict[str, float]]:
+    """Scores per panel to compare with: the best teacher's, and that of always giving the same answer.
+
+    The latter only where it is not far below all models. For the mean over tasks there is one when every task has one.
+    """
+    taught = teachers[has_score(teachers)].groupby("task")["score"].max().to_dict()
     tasks = [task for task in tables if task != MEAN_TASK]
-    if MEAN_TASK in tables and all(task in scores for task in tasks):
-        scores[MEAN_TASK] = float(np.mean([scores[task] for task in tasks]))
-    return scores
+    made = {}
+    for name, scores in (("teacher", taught), ("always the same answer", constants)):
+        scores = {task: scores[task] for task in tasks if task in scores}
+        if MEAN_TASK in tables and len(scores) == len(tasks):
+            scores[MEAN_TASK] = float(np.mean(list(scores.values())))
+        made[name] = scores
+    made["always the same answer"] = {
+        panel: score for panel, score in made["always the same answer"].items()
+        if score > tables[panel]["score_mean"].min() - NEAR}
+    return made
 
 
 def render(

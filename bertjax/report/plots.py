@@ -78,14 +78,14 @@ def _opacity(shown: float) -> Any:
 
 
 def tradeoff_figures(
-    results: pd.DataFrame, tables: Mapping[str, pd.DataFrame], teachers: Mapping[str, float]
+    results: pd.DataFrame, tables: Mapping[str, pd.DataFrame], references: Mapping[str, Mapping[str, float]]
 ) -> list[Figure]:
     """Score against size, one figure per panel that has a score.
 
     Args:
         results: Rows of `tables.clean`.
         tables: Of `headline.panels`.
-        teachers: Score of the teacher per panel, points; drawn as a rule.
+        references: By name, such as teacher, a score per panel, points; drawn as rules.
     """
     trials = pd.concat([results, mean_over_tasks(results)])
     trials = trials[has_score(trials)]
@@ -93,13 +93,14 @@ def tradeoff_figures(
     for panel, table in tables.items():
         rows, dots = table[np.isfinite(table["score_mean"])], trials[trials["task"] == panel]
         if len(rows):
-            chart = tradeoff_chart(rows, dots, teachers.get(panel), results)
+            rules = {name: scores[panel] for name, scores in references.items() if panel in scores}
+            chart = tradeoff_chart(rows, dots, rules, results)
             figures.append(Figure(panel, finding(table), chart))
     return figures
 
 
 def tradeoff_chart(
-    table: pd.DataFrame, trials: pd.DataFrame, teacher: float | None, results: pd.DataFrame
+    table: pd.DataFrame, trials: pd.DataFrame, references: Mapping[str, float], results: pd.DataFrame
 ) -> Drawing:
     """One panel: the front as a staircase, every trial as a dot, every setting's mean as a mark with its name.
 
@@ -115,8 +116,7 @@ def tradeoff_chart(
     layers: list[Any] = [_front(marks, x, y, high), _dots(trials, x, y, colour)]
     if table["size"].nunique() > 1:
         layers.insert(1, _lines(marks, x, y, colour))
-    if teacher is not None:
-        layers.insert(1, _teacher(teacher, low, y))
+    layers[1:1] = [_rule(name, score, y) for name, score in references.items()]
     points = alt.Chart(marks).mark_point(size=120 if len(marks) <= CROWDED else 55, strokeWidth=2.2, opacity=1).encode(
         x=x, y=y, shape=alt.Shape("methods:N", scale=shape, legend=None),
         stroke=alt.Stroke("methods:N", scale=colour, legend=None),
@@ -168,8 +168,8 @@ def _lines(marks: pd.DataFrame, x: alt.X, y: alt.Y, colour: alt.Scale) -> alt.Ch
                                 opacity=_opacity(0.6))
 
 
-def _teacher(score: float, low: float, y: alt.Y) -> Drawing:
-    data = pd.DataFrame({"score": [score], "text": [f"teacher {score:.1f}"]})
+def _rule(name: str, score: float, y: alt.Y) -> Drawing:
+    data = pd.DataFrame({"score": [score], "text": [f"{name} {score:.1f}"]})
     rule = alt.Chart(data).mark_rule(strokeDash=[5, 4], color=QUIET, strokeWidth=1.2).encode(y=y)
     text = alt.Chart(data).mark_text(align="left", dx=6, dy=-8, color=QUIET, fontSize=12).encode(
         x=alt.value(0), y=y, text="text:N")

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from bertjax.data.tasks import TASKS, Task
+from bertjax.metrics import constant_score
 from bertjax.report.bootstrap import Predictions
 from bertjax.report.counted import counted_metric
 
@@ -32,6 +33,19 @@ def read_predictions(run_dir: Path, results: pd.DataFrame, column: str = "score"
             tasks[name] = TASKS.get(name) or own_task(name, *arrays)
     metrics = {name: counted_metric(task, column) for name, task in tasks.items()}
     return Predictions(outputs, metrics) if outputs else None
+
+
+def constant_scores(predictions: Predictions | None, results: pd.DataFrame) -> dict[str, float]:
+    """By task, the score of the best model that always gives the same answer; tasks without predictions are left out.
+
+    Args:
+        predictions: Of `read_predictions`.
+        results: Rows of `tables.clean`.
+    """
+    outputs = {} if predictions is None else predictions.outputs
+    first = results[results["trial_id"].isin(list(outputs))].drop_duplicates("task")
+    return {name: constant_score(TASKS.get(name) or own_task(name, *outputs[trial_id]), outputs[trial_id][1])
+            for name, trial_id in zip(first["task"], first["trial_id"], strict=True)}
 
 
 def own_task(name: str, logits: np.ndarray, labels: np.ndarray) -> Task:

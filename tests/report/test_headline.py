@@ -16,6 +16,13 @@ def study(row):
     return lambda scores, **changes: clean(pd.DataFrame([row(name, score=v, **changes) for name, v in scores.items()]))
 
 
+def test_a_task_that_was_hardly_learned_is_said_to_be(study) -> None:
+    first = headline(study(SCORES), constants={"mrpc": 77.1}).notes[0]
+    assert first.startswith("On mrpc, always giving the same answer scores 77.1, and the uncompressed model 80.0: it "
+                            "has hardly learned the task")
+    assert headline(study(SCORES), constants={"mrpc": 77.0}).notes == headline(study(SCORES)).notes
+
+
 def table_of(results: pd.DataFrame) -> pd.DataFrame:
     return next(iter(panels(results).values()))
 

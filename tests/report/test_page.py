@@ -5,6 +5,7 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -62,6 +63,22 @@ def test_only_results_and_no_score(tmp_path: Path, row) -> None:
     page = write_report(tmp_path).read_text(encoding="utf-8")
     assert "No trial has a score yet (1 failed)." in page and "&lt;script&gt;alert(1)" in page
     assert "<script>alert" not in page and not list((tmp_path / "report").glob("*.png"))
+
+
+def test_a_page_says_how_far_the_models_are_above_always_the_same_answer(tmp_path: Path, row) -> None:
+    trials = [row("none", score=70.0), row("Q", score=67.5)]
+    pd.DataFrame(trials).to_csv(tmp_path / "results.csv", index=False)
+    folder = tmp_path / "trials" / trials[0]["trial_id"]
+    folder.mkdir(parents=True)
+    labels = np.arange(10) % 2  # half of them 1: accuracy 50, F1 66.7
+    np.savez(folder / "predictions.npz", logits=np.eye(2, dtype=np.float32)[labels], labels=labels)
+    text = write_report(tmp_path).read_text(encoding="utf-8")
+    assert "On mrpc, always giving the same answer scores 58.3" not in text and "always the same answer" not in text
+    trials[0]["score"], trials[1]["score"] = 60.0, 58.0
+    pd.DataFrame(trials).to_csv(tmp_path / "results.csv", index=False)
+    text = write_report(tmp_path).read_text(encoding="utf-8")
+    assert "On mrpc, always giving the same answer scores 58.3, and the uncompressed model 60.0" in text
+    assert "always the same answer 58.3" in text
 
 
 def test_a_hostile_name_cannot_leave_the_chart(tmp_path: Path, row, monkeypatch: pytest.MonkeyPatch) -> None:

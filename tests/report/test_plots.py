@@ -60,7 +60,7 @@ def test_a_name_without_room_is_left_out_of_a_crowded_plot() -> None:
 def test_one_figure_per_panel_with_teacher_and_trials(grid) -> None:
     results = clean(grid())
     tables = panels(results)
-    figures = tradeoff_figures(results, tables, {"mrpc": 84.5})
+    figures = tradeoff_figures(results, tables, {"teacher": {"mrpc": 84.5}})
     assert [figure.panel for figure in figures] == [MEAN_TASK, "mrpc", "gloss-pair"]
     texts = [str(spec(figure)) for figure in figures]
     assert ["teacher 84.5" in text for text in texts] == [False, True, False]
