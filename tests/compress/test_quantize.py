@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from bertjax.compress.prune import all_kept
-from bertjax.compress.quantize import dot_general, fake_quantize, quantize_codes, quantize_embeddings
+from bertjax.compress.quantize import dequantize, dot_general, fake_quantize, quantize_codes, quantize_embeddings
 from bertjax.config import FLOAT, BertConfig, QuantizeConfig
 from bertjax.model.bert import Inputs, logits_fn
 from bertjax.model.layout import param_shapes
@@ -190,6 +190,26 @@ def test_tiny_and_huge_numbers_make_no_nan(peak: float) -> None:
     assert codes.tolist() == ([[127, 0, -38]] if peak >= 1e-35 else [[0, 0, 0]])
     product = jax.jit(lambda x: dot_general(QuantizeConfig(8, 8, None))(x, jnp.eye(3), (((1,), (0,)), ((), ()))))
     np.testing.assert_allclose(product(x), np.float32(codes) * scale, rtol=1e-6)
+
+
+@pytest.mark.parametrize("bits", BITS)
+def test_dequantized_numbers_have_the_same_codes_and_scales(bits: int) -> None:
+    draw = np.random.default_rng(bits)
+    x = draw.uniform(-1, 1, (2**15, 5)).astype(np.float32)
+    # What a peak's scale gives back depends on the peak's 23 bits behind the leading one.
+    x[:, 2] = draw.choice([-1, 1], len(x)) * draw.uniform(1, 2, len(x)) * 2.0 ** draw.integers(-100, 100, len(x))
+    x[:5] = [[0] * 5, [3e38] * 5, [-3.4028235e38, 1, 1, 1, 1], [1e-37] * 5, [-2e-36] * 5]
+    made = jax.jit(quantize_codes, static_argnums=(1, 2))
+    codes, scale = map(np.asarray, made(x, bits, -1))
+    back = dequantize(codes, scale, bits)
+    again, scale_again = map(np.asarray, made(back, bits, -1))
+    np.testing.assert_array_equal(again, codes)
+    some = codes.any(-1)
+    assert some.sum() >= len(x) - 4
+    np.testing.assert_array_equal(scale_again[some], scale[some])
+    others = np.abs(codes) < bound(bits)
+    assert (back == codes * scale)[others].all()
+    np.testing.assert_array_max_ulp(back[5:], (codes * scale)[5:], 1)
 
 
 @pytest.mark.parametrize("bits", [2, 8])
