@@ -190,7 +190,7 @@ def as_levels(array: Float[np.ndarray, "*shape"], axis: int) -> Codes | None:
     for part in (one, array):  # nearly every matrix already fails in its first slice
         magnitude = np.abs(part)
         peak = np.max(magnitude, axis=axis, keepdims=True)
-        if not ((magnitude == peak) | (part.view(np.uint32) == 0)).all():
+        if not (((magnitude == peak) & (peak > 0)) | (part.view(np.uint32) == 0)).all():
             return None
     return Codes(np.sign(array).astype(np.int8), np.where(peak == 0, np.float32(1), peak), 2)
 
