@@ -41,6 +41,10 @@ def test_the_entropy_is_shannons() -> None:
     assert entropy_bytes(np.array([4, 2, 1, 1])) == (4 * 1 + 2 * 2 + 2 * 3) / 8
 
 
+def test_the_rarest_symbol_has_a_frequency() -> None:
+    assert frequencies(np.array([10**9, 1, 0])).tolist() == [65535, 1, 0]
+
+
 def test_the_bytes_are_those_of_the_format() -> None:
     # A file must be read wherever and whenever it is: what this stream is coded as may never change.
     symbols = np.array([0, 1, 2, 1, 1, 1, 6, 1, 2, 1, 1, 0, 1, 1, 2, 1] * 2, np.uint8)

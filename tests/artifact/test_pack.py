@@ -25,7 +25,7 @@ TINY = BertConfig(vocab_size=11, hidden_size=6, num_hidden_layers=1, num_attenti
                   max_position_embeddings=2, num_labels=3)
 SMALL = BertConfig(vocab_size=2000, hidden_size=128, num_hidden_layers=2, num_attention_heads=2, intermediate_size=512,
                    max_position_embeddings=64)
-BITS = st.sampled_from([None, 2, 3, 5, 7, 8])
+BITS = st.sampled_from([None, 2, 7, 8])
 codes_of = jax.jit(quantize_codes, static_argnums=(1, 2))
 WORDS = "bert/embeddings/word_embeddings/embedding"
 QUERY = "bert/encoder/layer/0/attention/self/query/kernel"
@@ -101,8 +101,8 @@ def test_a_packed_model_gives_the_same_logits(quantize: QuantizeConfig, sparsity
 
 
 def test_all_zero_and_constant_weights_are_packed() -> None:
-    params = random_params(TINY, 0.0)
-    for value in (0.0, 0.7, -3e-38):
+    params = random_params(SMALL, 0.0)
+    for value in (0.0, 0.7, -3e-38):  # the last one's scale has no reciprocal
         same = jax.tree.map(lambda leaf: np.full_like(leaf, value), params)  # noqa: B023
         for quantize in (FLOAT, QuantizeConfig()):
             packed = pack(same, quantize)

@@ -35,7 +35,10 @@ def floats(seed: int, shape: tuple[int, ...], sparsity: float, numbers: str) -> 
         array = np.full(shape, 0.1, np.float32)
     if numbers == "huge":
         array = np.clip(array, -3, 3) * np.float32(1e38)
-    return np.where(draw.random(shape) < sparsity, np.float32(-0.0 if numbers == "negative zeros" else 0), array)
+    zeros = np.zeros(shape, np.float32)
+    if numbers == "negative zeros":
+        zeros[draw.random(shape) < 0.3] = -0.0
+    return np.where(draw.random(shape) < sparsity, zeros, array)
 
 
 def codes(seed: int, shape: tuple[int, int], sparsity: float, bits: int, axis: int) -> Codes:
