@@ -1,7 +1,7 @@
 """Seconds and memory of packing and of loading a BERT-base: random weights, int8, 60 % of the encoder's weights zero.
 
-Claim: packed and written in less than 20 s and loaded in less than 5 s on two cores, with less than 2.5 times the
-438 MB of its float32 weights in memory, the process and the weights themselves included.
+Claim: packed and written in less than 20 s and loaded in less than 5 s on two cores, with at most 2.5 times the 438 MB
+of its float32 weights in memory, the process and the weights themselves included.
 Command: `python experiments/bench/pack_speed.py` (`--entropy` for entropy coding, `--float` for float32 weights)
 Each is measured in a process of its own, by the kernel's account of its memory.
 """
