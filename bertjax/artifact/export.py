@@ -1,0 +1,101 @@
+"""A trained model for other programs: Hugging Face transformers, ONNX Runtime, or anything that runs StableHLO."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from bertjax.artifact.export_hf import hf_card, write_hf
+from bertjax.artifact.export_onnx import needs_unsigned, onnx_card, require_onnx, write_onnx
+from bertjax.artifact.export_stablehlo import require_flatbuffers, stablehlo_card, write_stablehlo
+from bertjax.artifact.load import Model, load
+from bertjax.artifact.parity import Parity, check_parity
+from bertjax.artifact.weights import weight_only
+from bertjax.config import InputError, require
+from bertjax.data.sources import TaskData
+from bertjax.model.folder import new_folder
+from bertjax.model.hf_config import write_config
+
+Format = Literal["hf", "onnx", "stablehlo"]
+CARD = "README.md"
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an export left."""
+
+    folder: Path
+    """Holds the model in its format, its tokenizer, config.json and a README that says how to run it."""
+    num_bytes: int
+    """Of all files in the folder."""
+    parity: Parity
+    """With the model that was exported; for hf, with that model without quantized activations."""
+
+
+def export(
+    model: Model | str | os.PathLike[str],
+    format: Format,
+    output_dir: str | os.PathLike[str],
+    data: TaskData | None = None,
+) -> Exported:
+    """Writes a model in another format, runs what was written, and keeps it if its logits are the model's.
+
+    Args:
+        model: Loaded, or what `bertjax.artifact.load.load` takes.
+        format: `hf`: transformers loads the folder (float32; of quantization only the weights' half). `onnx`:
+            model.onnx with training's integer products. `stablehlo`: a program for CPUs, GPUs and TPUs, with weights.
+        output_dir: New or empty. It appears whole, or not at all.
+        data: The task of the model. Logits are compared on its dev rows, and scores stand in the README; without it,
+            on made-up rows.
+
+    Raises:
+        InputError: `output_dir` is not empty or cannot be written, a package is missing, the labels of `data` are not
+            the model's, or the logits of what was written are not the model's.
+    """
+    require(format in get_args(Format), f"format must be one of {', '.join(get_args(Format))}, got {format!r}")
+    target = Path(output_dir).expanduser()
+    _check_empty(target)
+    if format == "onnx":
+        require_onnx()
+    elif format == "stablehlo":
+        require_flatbuffers()
+    model = model if isinstance(model, Model) else load(model)
+    if data is not None:
+        model.columns_of(data.task)
+    with new_folder(target) as folder:
+        parity, card = _write(model, format, folder, data)
+        (folder / CARD).write_text(card, encoding="utf-8", newline="\n")
+        num_bytes = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    return Exported(target, num_bytes, parity)
+
+
+def _write(model: Model, format: Format, folder: Path, data: TaskData | None) -> tuple[Parity, str]:
+    """Fills the folder but for the card, which it returns."""
+    if format == "hf":
+        reference = weight_only(model)
+        parity = check_parity(reference, write_hf(reference, folder), data)
+        return parity, hf_card(model, parity, None if data is None else model.evaluate(data)["score"])
+    extras = {"max_length": model.max_length}
+    problem_type = "regression" if model.regression else "single_label_classification"
+    write_config(folder / "config.json", model.config, model.label_names, problem_type, extras)
+    model.tokenizer.save_pretrained(str(folder))
+    if format == "onnx":
+        unsigned = needs_unsigned(model)
+        parity = check_parity(model, write_onnx(model, folder, unsigned), data)
+        return parity, onnx_card(model, parity, unsigned)
+    parity = check_parity(model, write_stablehlo(model, folder), data)
+    return parity, stablehlo_card(model, parity)
+
+
+def _check_empty(target: Path) -> None:
+    if not target.exists():
+        return
+    require(target.is_dir(), f"the output must be a new or empty folder, and {target} is a file; choose another name")
+    try:
+        held = sorted(path.name for path in target.iterdir())
+    except OSError as error:
+        raise InputError(f"{target}: cannot be read ({error.strerror})") from None
+    require(not held, f"the output must be a new or empty folder, and {target} holds {', '.join(held[:3])}; "
+                      "choose another one")

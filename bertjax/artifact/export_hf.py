@@ -1,0 +1,79 @@
+"""A model for Hugging Face transformers: float32 weights with the values of their codes, activations in float.
+
+transformers has no product that quantizes activations as training does, so a quantized model's score there is that of
+weight-only quantization, which is another one. The card states it.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bertjax.artifact.load import Model, load
+from bertjax.artifact.parity import Parity, Run, computed_by
+from bertjax.model.hf import save_pretrained
+
+
+def write_hf(model: Model, folder: Path) -> Model:
+    """Writes a weight-only model into an existing empty folder and reads it back.
+
+    By transformers where PyTorch is installed, else by bertjax.
+    """
+    save_pretrained(
+        folder, model.config, model.params, label_names=model.label_names, tokenizer=model.tokenizer,
+        problem_type="regression" if model.regression else "single_label_classification",
+        bertjax={"max_length": model.max_length})
+    if importlib.util.find_spec("torch") is None:
+        return load(folder)
+    return computed_by(model, transformers_run(folder))
+
+
+def transformers_run(folder: Path) -> Run:
+    """What computes the logits of a batch with PyTorch."""
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    made: Any = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+
+    def run(ids: np.ndarray, mask: np.ndarray, types: np.ndarray) -> np.ndarray:
+        named = {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
+        with torch.no_grad():
+            return made(**{name: torch.as_tensor(array.astype(np.int64)) for name, array in named.items()}
+                        ).logits.numpy()
+
+    return run
+
+
+def hf_card(model: Model, parity: Parity, own_score: float | None) -> str:
+    """What stands in the folder's README, which the hub shows as the model's card.
+
+    Args:
+        model: With its quantization, of which the folder holds the weights' half.
+        own_score: The score in points of `model` as it was trained, on the dev rows that `parity` was measured on.
+    """
+    quantize = model.quantize
+    text = "A BERT classifier exported by bertjax: float32 weights for transformers."
+    if quantize.weight_bits is not None:
+        text += (f"\n\nIt was trained with {quantize.weight_bits}-bit weights and {quantize.activation_bits}-bit "
+                 "activations. The weights here have the values of their codes; **transformers computes the "
+                 "activations in float, so its score is that of weight-only quantization**")
+        text += (f": {parity.scores[1]:.2f} points on the task's dev rows. With quantized activations, as trained, "
+                 f"bertjax measures {own_score:.2f}." if parity.scores is not None else
+                 ", which was not measured for this export.")
+    elif parity.scores is not None:
+        text += f"\n\nIts score on the task's dev rows is {parity.scores[1]:.2f} points."
+    return f"""# {model.config.num_hidden_layers}-layer BERT classifier
+
+{text}
+
+Compared with bertjax, both on {parity}.
+
+```python
+from transformers import pipeline
+classify = pipeline("text-classification", model=".", truncation=True, max_length={model.max_length})
+print(classify(["a text", "another one"]))
+```
+"""

@@ -1,0 +1,123 @@
+"""A model as `model.onnx`, which ONNX Runtime runs; a quantized one with int8 weights and training's integer products.
+
+Quantization is exact: from the same float input every product gets the codes and the int32 sums that it gets in
+training. Between products there are float operations whose last bits differ from one machine to the next.
+"""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+import numpy as np
+
+from bertjax.artifact.load import Model
+from bertjax.artifact.parity import Parity, Run, computed_by
+from bertjax.config import InputError
+
+FILE = "model.onnx"
+SAFE_BITS = 7
+"""Weights of so many bits times uint8 never leave 16 bits when two products are added: 2 * 255 * 63 < 2^15."""
+
+
+def write_onnx(model: Model, folder: Path, unsigned_weights: bool = False) -> Model:
+    """Writes `FILE` into an existing folder, checks it and reads it back: the model, computed by ONNX Runtime.
+
+    Args:
+        unsigned_weights: Store the encoder's codes as uint8 with 128 for 0, which every processor multiplies exactly,
+            some slower; see `needs_unsigned`.
+
+    Raises:
+        InputError: onnx or onnxruntime is not installed.
+    """
+    require_onnx()
+    import onnx
+
+    from bertjax.artifact.onnx_bert import onnx_model
+
+    made = onnx_model(model, unsigned_weights)
+    onnx.checker.check_model(made, full_check=True)
+    (folder / FILE).write_bytes(made.SerializeToString())
+    return computed_by(model, onnx_run(folder / FILE))
+
+
+def onnx_run(file: Path) -> Run:
+    """What computes the logits of a batch with an exported file, on the CPU."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+
+    def run(ids: np.ndarray, mask: np.ndarray, types: np.ndarray) -> np.ndarray:
+        named = {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
+        return np.asarray(session.run(None, {name: array.astype(np.int64) for name, array in named.items()})[0])
+
+    return run
+
+
+def require_onnx() -> None:
+    """Raises `InputError` where onnx or onnxruntime is not installed."""
+    try:
+        import onnx  # noqa: F401
+        import onnxruntime  # noqa: F401
+    except ImportError as error:
+        raise InputError(f"an ONNX export needs {error.name}, which is not installed: pip install 'bertjax[onnx]'"
+                         ) from None
+
+
+def needs_unsigned(model: Model) -> bool:
+    """Whether this machine multiplies the model's codes exactly only if the weights' are stored as uint8."""
+    bits = model.quantize.weight_bits
+    return bits is not None and bits > SAFE_BITS and saturates()
+
+
+@functools.cache
+def saturates() -> bool:
+    """Whether ONNX Runtime multiplies uint8 by int8 inexactly on this machine.
+
+    On x86 without VNNI it adds pairs of products in 16 bits, which 2 * 255 * 127 overflows. It multiplies uint8 by
+    uint8 exactly on every processor, on those with VNNI at half the speed.
+    """
+    import onnxruntime
+    from onnx import TensorProto, helper
+
+    inputs = [helper.make_tensor_value_info(*argument, [4, 4]) for argument in (("x", 2), ("y", 3))]
+    output = helper.make_tensor_value_info("sums", TensorProto.INT32, [4, 4])
+    graph = helper.make_graph([helper.make_node("MatMulInteger", ["x", "y"], ["sums"])], "sums", inputs, [output])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    x, y = np.full((4, 4), 255, np.uint8), np.full((4, 4), 127, np.int8)
+    sums = np.asarray(session.run(None, {"x": x, "y": y})[0])
+    return bool((sums != 4 * 255 * 127).any())
+
+
+def onnx_card(model: Model, parity: Parity, unsigned_weights: bool) -> str:
+    """What stands in the folder's README."""
+    kind, warning = "It computes in float32.", ""
+    if model.quantize.embedding_bits is not None:
+        kind = "Its embedding tables are int8 in the file; it computes in float32."
+    if model.quantize.weight_bits is not None:
+        kind = ("Its weights are integers in the file, and the encoder's products are those of training: activations "
+                "are quantized\nper token, sums are int32.")
+        stored = "uint8: it is exact everywhere" if unsigned_weights else "int8: it is exact, and fast, on all others"
+        warning = f"""
+On x86 processors without VNNI, ONNX Runtime adds pairs of int8 products in 16 bits, which may overflow. An export made
+on such a machine stores these weights as uint8, which every processor multiplies exactly. Here they are
+{stored}.
+"""
+    return f"""# {FILE}
+
+A BERT classifier exported by bertjax: ONNX opset 17, any batch, up to {model.config.max_position_embeddings} tokens.
+{kind}
+Compared with bertjax, both on {parity}.
+{warning}
+```python
+import onnxruntime, transformers
+tokenizer = transformers.AutoTokenizer.from_pretrained(".")
+session = onnxruntime.InferenceSession("{FILE}")
+texts = tokenizer(["a text", "another one"], padding=True, truncation=True, return_tensors="np",
+                  max_length={model.max_length}, return_token_type_ids=True)
+logits, = session.run(None, {{name: array.astype("int64") for name, array in texts.items()}})
+```
+
+The names of the outputs stand in config.json (`id2label`).
+"""

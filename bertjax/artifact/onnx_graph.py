@@ -1,0 +1,114 @@
+"""A graph of ONNX operators in the making, and the linear layers of a BERT in it, float or integer.
+
+The integer product is `bertjax.compress.quantize`'s, operation by operation: an activation's codes are
+round-half-even(x * (1 / scale)) with scale = max|x| * (1 / bound), as XLA compiles max|x| / bound; int32 sums of
+products; then times the activations' scale, times the weights'.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+from onnx import NodeProto, TensorProto, helper, numpy_helper
+
+from bertjax.artifact.weights import Codes
+
+ZERO_POINT = 128
+"""Code 0 as stored in uint8. ONNX Runtime multiplies uint8 by int8 several times faster than int8 by int8."""
+SMALLEST_NORMAL = np.finfo(np.float32).tiny
+"""XLA takes smaller scales for zero, and their codes are 0."""
+
+
+class QuantizedActivation(NamedTuple):
+    """Names of an activation's codes (uint8, `ZERO_POINT` is 0) and of its scales, one per token."""
+
+    codes: str
+    scale: str
+
+
+class Graph:
+    """Nodes and constants; each method adds something at a path and returns the name of its result."""
+
+    def __init__(self) -> None:
+        self.nodes: list[NodeProto] = []
+        self.constants: dict[str, TensorProto] = {}
+        self._names: set[str] = set()
+
+    def op(self, kind: str, *inputs: str, at: str, output: str | None = None, **attributes: Any) -> str:
+        """An operator of ONNX with one result, named after its place and kind unless `output` says otherwise."""
+        name, number = f"{at}/{kind}", 1
+        while name in self._names:
+            number += 1
+            name = f"{at}/{kind}_{number}"
+        self._names.add(name)
+        self.nodes.append(helper.make_node(kind, inputs, [output or name], name=name, **attributes))
+        return output or name
+
+    def weight(self, name: str, array: np.ndarray) -> str:
+        """A constant that the file stores under its own name."""
+        self.constants[name] = numpy_helper.from_array(array, name)
+        return name
+
+    def value(self, array: np.generic | np.ndarray) -> str:
+        """A small constant, stored once however often it is used."""
+        array = np.asarray(array)
+        return self.weight(f"{array.dtype.name}{list(array.shape)}={array.tolist()}", array)
+
+    def integers(self, *numbers: int) -> str:
+        """A constant int64 vector."""
+        return self.value(np.array(numbers, np.int64))
+
+    def slice(self, x: str, end: str, axis: int, at: str) -> str:
+        """`x[:end]` along an axis; `end` names an int64 vector of one element."""
+        return self.op("Slice", x, self.integers(0), end, self.integers(axis), at=at)
+
+    def first_token(self, x: str, at: str) -> str:
+        """[batch, seq, ...] to [batch, 1, ...]."""
+        return self.slice(x, self.integers(1), 1, at)
+
+    def quantize(self, x: str, bits: int, at: str) -> QuantizedActivation:
+        """Codes and scales of an activation [batch, seq, features], one scale per token."""
+        bound = np.float32(2 ** (bits - 1) - 1)
+        peak = self.op("ReduceMax", self.op("Abs", x, at=at), at=at, axes=[-1], keepdims=1)
+        scale = self.op("Mul", peak, self.value(np.float32(1) / bound), at=at)
+        none = self.op("Less", scale, self.value(SMALLEST_NORMAL), at=at)
+        inverse = self.op("Where", none, self.value(np.float32(0)), self.op("Reciprocal", scale, at=at), at=at)
+        # By a scale of 1 the operator rounds half to even, shifts and stores in one pass. Were it given the real
+        # scales it would divide, which gives other codes next to a rounding boundary.
+        codes = self.op("QuantizeLinear", self.op("Mul", x, inverse, at=at), self.value(np.float32(1)),
+                        self.value(np.uint8(ZERO_POINT)), at=at)
+        return QuantizedActivation(codes, scale)
+
+    def integer_product(self, x: QuantizedActivation, weight: Codes, unsigned: bool, at: str) -> str:
+        """The product of codes, scaled to floats.
+
+        Args:
+            unsigned: Store the weights' codes as uint8 too, see `bertjax.artifact.export_onnx.saturates`.
+        """
+        codes, zero = weight.codes, np.int8(0)
+        if unsigned:
+            codes, zero = (codes.astype(np.int16) + ZERO_POINT).astype(np.uint8), np.uint8(ZERO_POINT)
+        sums = self.op("MatMulInteger", x.codes, self.weight(f"{at}/codes", codes),
+                       self.value(np.uint8(ZERO_POINT)), self.value(zero), at=at)
+        # One scale after the other: ONNX Runtime takes Mul(sums, Mul(scale, weight scale)) for a product with one
+        # scale for all tokens, and with dynamic shapes (1.31) it computes that.
+        made = self.op("Mul", self.op("Cast", sums, at=at, to=TensorProto.FLOAT), x.scale, at=at)
+        return self.op("Mul", made, self.weight(f"{at}/scale", weight.scale.reshape(-1)), at=at)
+
+    def product(self, x: str, kernel: Float[np.ndarray, "inputs outputs"], at: str) -> str:
+        """The float product."""
+        return self.op("MatMul", x, self.weight(f"{at}/kernel", kernel), at=at)
+
+    def rows(self, table: Float[np.ndarray, "rows hidden"] | Codes, take: Callable[[str], str], at: str) -> str:
+        """Some rows of an embedding table, as floats.
+
+        Args:
+            take: Given a constant's name, adds what takes the rows from it.
+        """
+        if not isinstance(table, Codes):
+            return take(self.weight(f"{at}/embedding", table))
+        codes, scale = take(self.weight(f"{at}/codes", table.codes)), take(self.weight(f"{at}/scale", table.scale))
+        return self.op("Mul", self.op("Cast", codes, at=at, to=TensorProto.FLOAT), scale, at=at)

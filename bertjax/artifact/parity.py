@@ -1,0 +1,124 @@
+"""Whether an exported model computes what the model does: both run on the same rows, and their logits are compared."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+from jaxtyping import Float, Int
+
+from bertjax.artifact.load import Model
+from bertjax.config import BertConfig, InputError
+from bertjax.data.sources import TaskData
+from bertjax.metrics import glue_score, score_predictions
+
+EXACT = 1e-4
+"""Largest difference of a logit where both sides compute in float."""
+MEDIAN = 0.01
+"""Largest median difference of a logit where activations are quantized: a last bit may move one over a rounding
+boundary, and its logits then jump; most do not move at all."""
+DISAGREEING = 200
+"""Of so many rows one may get another class where activations are quantized; in any case one row may."""
+ROWS = 8
+"""Rows of each batch that is made up."""
+LENGTHS = (4, 20)
+"""Tokens of the made-up batches' longest rows, beside the model's longest."""
+
+Ids = Int[np.ndarray, "batch seq"]
+Run = Callable[[Ids, Ids, Ids], Float[np.ndarray, "batch labels"]]
+"""Logits of a batch: `input_ids`, `attention_mask` (1 where there is a token) and `token_type_ids`."""
+
+
+@dataclass(frozen=True)
+class Computed(Model):
+    """A model whose logits something else computes: an export of it."""
+
+    run: Run
+
+    def logits(
+        self,
+        input_ids: Int[np.ndarray, "batch seq"],
+        attention_mask: Int[np.ndarray, "batch seq"] | None = None,
+        token_type_ids: Int[np.ndarray, "batch seq"] | None = None,
+    ) -> Float[np.ndarray, "batch labels"]:
+        """As `Model.logits`; how many shapes compile is up to what computes them."""
+        ids = np.asarray(input_ids)
+        mask = np.ones_like(ids) if attention_mask is None else np.asarray(attention_mask)
+        return self.run(ids, mask, np.zeros_like(ids) if token_type_ids is None else np.asarray(token_type_ids))
+
+
+def computed_by(model: Model, run: Run) -> Computed:
+    """`model`, computed by `run`."""
+    return Computed(**{field.name: getattr(model, field.name) for field in dataclasses.fields(Model)}, run=run)
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How far an export is from the model it was made of."""
+
+    rows: int
+    max_difference: float
+    """Of a logit."""
+    median_difference: float
+    """Of a logit."""
+    disagreeing: int
+    """Rows with another class; 0 for regression."""
+    scores: tuple[float, ...] | None
+    """In points on the dev rows, of the model and of the export; None where no data were given."""
+
+    def __str__(self) -> str:
+        text = (f"{self.rows} rows: logits differ by {self.median_difference:.1g} in the median and "
+                f"{self.max_difference:.1g} at most, {self.disagreeing} rows get another class")
+        return text if self.scores is None else f"{text}; score {self.scores[0]:.2f}, exported {self.scores[1]:.2f}"
+
+
+def check_parity(reference: Model, exported: Model, data: TaskData | None) -> Parity:
+    """Compares an export with the model, on the dev rows of `data` or else on made-up rows of several lengths.
+
+    Raises:
+        InputError: The logits are not those of the model: see `EXACT`, and where `reference` quantizes activations
+            `MEDIAN` and `DISAGREEING`.
+    """
+    with jax.default_matmul_precision("highest"):
+        by_split = [_logits(model, data) for model in (reference, exported)]
+    ours, theirs = map(np.concatenate, by_split)
+    scores = None
+    if data is not None:
+        split = next(iter(data.dev.values()))
+        scores = tuple(glue_score(data.task, score_predictions(data.task, logits[0], split.labels))
+                       for logits in by_split)
+    difference = np.abs(ours - theirs)
+    disagreeing = 0 if reference.regression else int((ours.argmax(axis=1) != theirs.argmax(axis=1)).sum())
+    made = Parity(len(ours), float(difference.max()), float(np.median(difference)), disagreeing, scores)
+    if reference.quantize.activation_bits is None:
+        holds, must = made.max_difference <= EXACT, f"at most {EXACT} from the model's"
+    else:
+        holds = made.median_difference <= MEDIAN and disagreeing <= max(1, made.rows // DISAGREEING)
+        must = f"in the median at most {MEDIAN} from the model's, with another class for 1 row in {DISAGREEING}"
+    if not holds:  # also where something is NaN
+        raise InputError(f"the exported model's logits must be {must}; got {made}: nothing was kept, please report it")
+    return made
+
+
+def _logits(model: Model, data: TaskData | None) -> list[Float[np.ndarray, "row labels"]]:
+    """For each dev split or made-up batch."""
+    if data is None:
+        return [model.logits(*batch) for batch in made_up_batches(model.config, model.max_length)]
+    return [model.task_logits(data.task, examples) for examples in data.dev.values()]
+
+
+def made_up_batches(config: BertConfig, max_length: int, seed: int = 0) -> list[tuple[Ids, Ids, Ids]]:
+    """Batches of `ROWS` rows of any tokens: ids, mask and types. Their rows differ in length; one has it all."""
+    draw = np.random.default_rng(seed)
+    made = []
+    for length in sorted({min(length, max_length) for length in (*LENGTHS, max_length)}):
+        at, lengths = np.arange(length), draw.integers(1, length + 1, (ROWS, 1))
+        lengths[0] = length
+        mask = (at < lengths).astype(np.int32)
+        ids = np.where(mask, draw.integers(0, config.vocab_size, (ROWS, length)), config.pad_token_id)
+        second = mask * (at >= draw.integers(1, length + 1, (ROWS, 1))) * (config.type_vocab_size > 1)
+        made.append((ids.astype(np.int32), mask, second.astype(np.int32)))
+    return made
