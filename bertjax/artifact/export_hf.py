@@ -26,9 +26,12 @@ def write_hf(model: Model, folder: Path) -> Model:
         folder, model.config, model.params, label_names=model.label_names, tokenizer=model.tokenizer,
         problem_type="regression" if model.regression else "single_label_classification",
         bertjax={"max_length": model.max_length})
-    if importlib.util.find_spec("torch") is None:
-        return load(folder)
-    return computed_by(model, transformers_run(folder))
+    return computed_by(model, transformers_run(folder)) if has_torch() else load(folder)
+
+
+def has_torch() -> bool:
+    """Whether PyTorch is installed."""
+    return importlib.util.find_spec("torch") is not None
 
 
 def transformers_run(folder: Path) -> Run:

@@ -126,8 +126,8 @@ any batch, up to {model.config.max_position_embeddings} tokens. Its weights are 
 {quantized}Compared with bertjax, both on {parity}.
 
 ```python
-import jax.export, numpy, safetensors.numpy
-program = jax.jit(jax.export.deserialize(bytearray(open("{PROGRAM}", "rb").read())).call)
+import jax.export, numpy, pathlib, safetensors.numpy
+program = jax.jit(jax.export.deserialize(bytearray(pathlib.Path("{PROGRAM}").read_bytes())).call)
 weights = safetensors.numpy.load_file("{WEIGHTS}")
 ids = numpy.int32([[101, 2023, 102]])  # of the tokenizer beside this file
 print(program(weights, ids, numpy.ones_like(ids), numpy.zeros_like(ids)))  # mask, token types

@@ -66,7 +66,7 @@ class Parity:
     """Of a logit."""
     disagreeing: int
     """Rows with another class; 0 for regression."""
-    scores: tuple[float, ...] | None
+    scores: tuple[float, float] | None
     """In points on the dev rows, of the model and of the export; None where no data were given."""
 
     def __str__(self) -> str:
@@ -85,11 +85,7 @@ def check_parity(reference: Model, exported: Model, data: TaskData | None) -> Pa
     with jax.default_matmul_precision("highest"):
         by_split = [_logits(model, data) for model in (reference, exported)]
     ours, theirs = map(np.concatenate, by_split)
-    scores = None
-    if data is not None:
-        split = next(iter(data.dev.values()))
-        scores = tuple(glue_score(data.task, score_predictions(data.task, logits[0], split.labels))
-                       for logits in by_split)
+    scores = None if data is None else (_score(data, by_split[0][0]), _score(data, by_split[1][0]))
     difference = np.abs(ours - theirs)
     disagreeing = 0 if reference.regression else int((ours.argmax(axis=1) != theirs.argmax(axis=1)).sum())
     made = Parity(len(ours), float(difference.max()), float(np.median(difference)), disagreeing, scores)
@@ -110,15 +106,21 @@ def _logits(model: Model, data: TaskData | None) -> list[Float[np.ndarray, "row 
     return [model.task_logits(data.task, examples) for examples in data.dev.values()]
 
 
-def made_up_batches(config: BertConfig, max_length: int, seed: int = 0) -> list[tuple[Ids, Ids, Ids]]:
-    """Batches of `ROWS` rows of any tokens: ids, mask and types. Their rows differ in length; one has it all."""
-    draw = np.random.default_rng(seed)
+def _score(data: TaskData, logits: Float[np.ndarray, "row labels"]) -> float:
+    """In points, on the first dev split."""
+    labels = next(iter(data.dev.values())).labels
+    return glue_score(data.task, score_predictions(data.task, logits, labels))
+
+
+def made_up_batches(config: BertConfig, max_length: int, rows: int = ROWS) -> list[tuple[Ids, Ids, Ids]]:
+    """Batches of rows of any tokens: ids, mask and types. Of the rows the first is as long as the batch."""
+    draw = np.random.default_rng(0)
     made = []
     for length in sorted({min(length, max_length) for length in (*LENGTHS, max_length)}):
-        at, lengths = np.arange(length), draw.integers(1, length + 1, (ROWS, 1))
+        at, lengths = np.arange(length), draw.integers(1, length + 1, (rows, 1))
         lengths[0] = length
         mask = (at < lengths).astype(np.int32)
-        ids = np.where(mask, draw.integers(0, config.vocab_size, (ROWS, length)), config.pad_token_id)
-        second = mask * (at >= draw.integers(1, length + 1, (ROWS, 1))) * (config.type_vocab_size > 1)
+        ids = np.where(mask, draw.integers(0, config.vocab_size, (rows, length)), config.pad_token_id)
+        second = mask * (at >= draw.integers(1, length + 1, (rows, 1))) * (config.type_vocab_size > 1)
         made.append((ids.astype(np.int32), mask, second.astype(np.int32)))
     return made

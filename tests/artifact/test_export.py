@@ -1,0 +1,188 @@
+"""Exports as a user makes them: whole folders that compute what the model does, or nothing at all."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from jax.export import deserialize
+from safetensors.numpy import load_file
+
+import bertjax.artifact.export as exports
+from bertjax.artifact import export_hf, export_stablehlo
+from bertjax.artifact.export import export
+from bertjax.artifact.export_onnx import onnx_run
+from bertjax.artifact.load import Model, load
+from bertjax.artifact.parity import made_up_batches
+from bertjax.artifact.weights import weight_only
+from bertjax.config import InputError, QuantizeConfig
+from bertjax.data.sources import Examples, TaskData
+from bertjax.data.tasks import Task
+from bertjax.model.hf_config import read_extras, read_label_names
+
+FORMATS = ("hf", "onnx", "stablehlo")
+OWN_FILES = {"hf": {"model.safetensors"}, "onnx": {"model.onnx"}, "stablehlo": {"model.safetensors", "model.stablehlo"}}
+COMMON_FILES = {"README.md", "config.json", "tokenizer.json", "tokenizer_config.json"}
+
+
+@pytest.fixture(autouse=True)
+def without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Results must not depend on what else is installed; the parity tests ask transformers."""
+    monkeypatch.setattr(export_hf, "has_torch", lambda: False)
+
+
+@pytest.fixture(scope="module")
+def floats(quantized: Model) -> Model:
+    """The quantized model as transformers computes it."""
+    return weight_only(quantized)
+
+
+def data_of(labels: tuple[str, ...]) -> TaskData:
+    """Four rows."""
+    rows = Examples(["red", "blue circle", "green", "far"], None, np.array([0, 1, 2, 1], np.int32))
+    return TaskData(Task("t", ("text",), labels, ("validation",), ("accuracy",), ""), rows, {"validation": rows})
+
+
+def run_exported(format: str, folder: Path) -> Callable[..., np.ndarray]:
+    """What computes the logits with an export, as its README does."""
+    if format == "onnx":
+        return onnx_run(folder / "model.onnx")
+    if format == "hf":
+        return load(folder).logits
+    _, block, _ = re.split(r"```\w*\n", (folder / "README.md").read_text())
+    scope: dict = {}
+    exec("\n".join(block.splitlines()[:3]).replace('"model.', f'"{folder}/model.'), scope)
+    return lambda *batch: np.asarray(scope["program"](scope["weights"], *batch))
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_an_export_holds_all_that_running_it_takes(
+    quantized: Model, floats: Model, format: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "new" / "out"
+    made = export(quantized, format, folder, data_of(("a", "b", "c")))
+    assert {path.name for path in folder.iterdir()} == COMMON_FILES | OWN_FILES[format]
+    assert [path.name for path in folder.parent.iterdir()] == ["out"]
+    assert made.folder == folder and made.num_bytes == sum(path.stat().st_size for path in folder.iterdir())
+    assert read_label_names(folder / "config.json") == ("a", "b", "c")
+    assert read_extras(folder / "config.json")["max_length"] == quantized.max_length
+    reference = floats if format == "hf" else quantized
+    score = reference.evaluate(data_of(("a", "b", "c")))["score"]
+    assert made.parity.scores == (score, score) and f"{score:.2f}" in (folder / "README.md").read_text()
+    batch = made_up_batches(quantized.config, quantized.max_length)[0]
+    difference = np.abs(run_exported(format, folder)(*batch) - reference.logits(*batch))
+    assert np.median(difference) < 1e-5
+    assert format == "onnx" or difference.max() == 0  # the others have the same compiler
+
+
+def test_transformers_gets_the_score_without_quantized_activations(quantized: Model, tmp_path: Path) -> None:
+    export(quantized, "hf", tmp_path / "unmeasured")
+    card = (tmp_path / "unmeasured" / "README.md").read_text()
+    assert "weight-only quantization**, which was not measured" in card
+    assert "quantize" not in json.loads((tmp_path / "unmeasured" / "config.json").read_text())["bertjax"]
+    kernel = load_file(tmp_path / "unmeasured" / "model.safetensors")["bert.encoder.layer.0.output.dense.weight"]
+    for channel in kernel:  # [out, in]
+        codes = channel / (np.abs(channel).max() / 127)
+        np.testing.assert_allclose(codes, np.round(codes), atol=1e-3)
+
+
+def test_a_float_model_is_exported_as_it_is(model: Model, folder: Path, tmp_path: Path) -> None:
+    export(folder, "hf", tmp_path / "hf")
+    ours, theirs = load_file(folder / "model.safetensors"), load_file(tmp_path / "hf" / "model.safetensors")
+    assert ours.keys() == theirs.keys() and all((ours[name] == theirs[name]).all() for name in ours)
+    assert "weight-only" not in (tmp_path / "hf" / "README.md").read_text()
+    assert export(model, "onnx", tmp_path / "onnx").parity.max_difference < 1e-5
+    assert "VNNI" not in (tmp_path / "onnx" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_what_does_not_compute_the_model_is_not_kept(
+    model: Model, format: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = getattr(exports, f"write_{format}")
+
+    def wrong(model: Model, *rest: object) -> Model:
+        head = {name: leaf + 0.001 for name, leaf in model.params["classifier"].items()}
+        return write(replace(model, params={**model.params, "classifier": head}), *rest)
+
+    monkeypatch.setattr(exports, f"write_{format}", wrong)
+    with pytest.raises(InputError, match="the exported model's logits must be at most 0.0001"):
+        export(model, format, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_only_a_new_or_empty_folder_is_filled(model: Model, format: str, tmp_path: Path) -> None:
+    (tmp_path / "held").mkdir()
+    (tmp_path / "held" / "model.safetensors").write_text("mine")
+    (tmp_path / "file").write_text("mine")
+    for name, said in (("held", "holds model.safetensors"), ("file", "is a file")):
+        with pytest.raises(InputError, match=f"must be a new or empty folder, and .*{name} {said}"):
+            export(model, format, tmp_path / name)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "held", "model.safetensors"]
+
+
+def test_an_empty_folder_is_filled(model: Model, tmp_path: Path) -> None:
+    export(model, "hf", tmp_path)
+    assert (tmp_path / "model.safetensors").is_file()
+
+
+@pytest.mark.parametrize(("format", "package", "extra"), [
+    ("onnx", "onnx", "onnx"), ("onnx", "onnxruntime", "onnx"), ("stablehlo", "flatbuffers", "stablehlo")])
+def test_a_missing_package_is_named(
+    model: Model, format: str, package: str, extra: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(InputError, match=rf"needs {package}, .*pip install 'bertjax\[{extra}\]'"):
+        export(model, format, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_tasks_data_and_unknown_formats_are_refused(quantized: Model, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="the model's labels must be those of t"):
+        export(quantized, "onnx", tmp_path / "out", data_of(("x", "y", "z")))
+    with pytest.raises(InputError, match="format must be one of hf, onnx, stablehlo, got 'torch'"):
+        export(quantized, "torch", tmp_path / "out")
+    with pytest.raises(InputError, match="nowhere"):
+        export(tmp_path / "nowhere", "onnx", tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_stablehlo_export_is_int8_and_gives_the_models_very_logits(model: Model, tmp_path: Path) -> None:
+    quantized = replace(model, quantize=QuantizeConfig(3, 4, 2))
+    weights = export_stablehlo.stored_weights(quantized)
+    kinds = {path: array.dtype.name for path, array in weights.items()}
+    integers = [path for path, kind in kinds.items() if kind == "int8"]
+    assert len(integers) == 6 * model.config.num_hidden_layers + 3 and set(kinds.values()) == {"int8", "float32"}
+    assert all(path.endswith("/codes") and f"{path[:-6]}/scale" in weights for path in integers)
+    made = export_stablehlo.write_stablehlo(quantized, tmp_path)
+    batch = made_up_batches(model.config, model.max_length)[-1]
+    np.testing.assert_array_equal(made.logits(*batch), quantized.logits(*batch))
+
+
+def test_one_stablehlo_program_serves_every_platform_with_integer_products(quantized: Model) -> None:
+    weights = export_stablehlo.stored_weights(quantized)
+    read = deserialize(bytearray(export_stablehlo.serialized(quantized.config, quantized.quantize, weights)))
+    assert read.platforms == ("cpu", "cuda", "tpu")
+    assert [str(aval.shape) for aval in read.in_avals[-3:]] == ["(batch, seq)"] * 3
+    products = re.findall(r"dot_general.* : \(tensor<\S*x(\w+)>, tensor<\S*x(\w+)>\) -> tensor<\S*x(\w+)>",
+                          read.mlir_module())
+    layers = quantized.config.num_hidden_layers
+    counts = Counter(products)
+    copies = counts["f32", "f32", "f32"] // (2 * layers + 2)  # of each product, one for each platform
+    assert counts == {("i8", "i8", "i32"): copies * 6 * layers, ("f32",) * 3: copies * (2 * layers + 2)}
+
+
+@pytest.mark.parity
+def test_transformers_gives_the_weight_only_logits(quantized: Model, floats: Model, tmp_path: Path) -> None:
+    export(quantized, "hf", tmp_path)
+    run = export_hf.transformers_run(tmp_path)
+    for batch in made_up_batches(quantized.config, quantized.max_length):
+        np.testing.assert_allclose(run(*batch), floats.logits(*batch), atol=1e-4)

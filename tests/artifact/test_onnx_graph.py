@@ -1,0 +1,118 @@
+"""One quantized linear layer in ONNX Runtime: the codes, the sums and the products are training's."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import onnxruntime
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from onnx import TensorProto, checker, helper
+
+from bertjax.artifact.export_onnx import saturates
+from bertjax.artifact.onnx_graph import ZERO_POINT, Graph
+from bertjax.artifact.weights import Codes
+from bertjax.compress.quantize import dot_general, quantize_codes
+from bertjax.config import QuantizeConfig
+
+BATCH, SEQ, INPUTS, OUTPUTS = 2, 3, 9, 5
+PAIRS = ((8, 8), (2, 2), (4, 8), (8, 3))
+"""Bits of weights and activations."""
+ROWS = (BATCH, SEQ, INPUTS)
+# XLA takes subnormal numbers for zero and ONNX Runtime does not: that shows in 2 bits, where the scale is the peak.
+FLOATS = arrays.arrays(np.float32, ROWS, elements=st.floats(-2.0**120, 2.0**120, width=32, allow_subnormal=False))
+Outputs = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+def kernel() -> np.ndarray:
+    """Random weights, an all-zero column and one of equal weights, whose codes are all the largest."""
+    made = np.random.default_rng(0).normal(size=(INPUTS, OUTPUTS)).astype(np.float32)
+    made[:, 0], made[:, 1] = 0, 0.3
+    return made
+
+
+@functools.cache
+def codes_of(bits: int, axis: int) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    """Training's codes and scales, compiled."""
+    compiled = jax.jit(lambda x: quantize_codes(x, bits, axis))
+    return lambda x: tuple(map(np.asarray, compiled(jnp.asarray(x))))
+
+
+@functools.cache
+def exported(weight_bits: int, activation_bits: int, unsigned: bool) -> Callable[[np.ndarray], Outputs]:
+    """Codes, sums and products of the exported layer, with the optimizations that a user gets."""
+    graph = Graph()
+    x = graph.quantize("x", activation_bits, "layer")
+    product = graph.integer_product(x, Codes(*codes_of(weight_bits, 0)(kernel())), unsigned, "layer")
+    (sums,) = (node.output[0] for node in graph.nodes if node.op_type == "MatMulInteger")
+    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", "seq", INPUTS])]
+    outputs = [helper.make_tensor_value_info(name, kind, ["batch", "seq", features]) for name, kind, features in (
+        (x.codes, TensorProto.UINT8, INPUTS),
+        (sums, TensorProto.INT32, OUTPUTS),
+        (product, TensorProto.FLOAT, OUTPUTS))]
+    made = helper.make_model(
+        helper.make_graph(graph.nodes, "layer", inputs, outputs, list(graph.constants.values())),
+        opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    checker.check_model(made, full_check=True)
+    session = onnxruntime.InferenceSession(made.SerializeToString(), providers=["CPUExecutionProvider"])
+    return lambda x: tuple(session.run(None, {"x": x}))
+
+
+def spread_rows() -> np.ndarray:
+    """Tokens of very different sizes: all zero, of equal values, with their peak at the end of the range of floats."""
+    x = np.random.default_rng(1).normal(size=ROWS).astype(np.float32)
+    x *= np.float32([[1e-30, 1, 1e30], [1e-3, 1e3, 1]])[..., None]
+    x[1, 1], x[1, 2] = 0.7, 0
+    return x
+
+
+def tiny_rows() -> np.ndarray:
+    """Tokens on both sides of the smallest scale that has a reciprocal."""
+    peaks = np.float32([[1.2e-38, 1e-37, 3e-37], [1.4e-36, 1.6e-36, 1e-35]])
+    x = peaks[..., None] * np.linspace(-1, 1, INPUTS, dtype=np.float32)
+    return np.where(np.abs(x) < np.finfo(np.float32).tiny, 0, x)
+
+
+@pytest.mark.parametrize("unsigned", [saturates(), True])
+@pytest.mark.parametrize(("weight_bits", "activation_bits"), PAIRS)
+def test_codes_and_sums_are_trainings_for_any_floats(weight_bits: int, activation_bits: int, unsigned: bool) -> None:
+    run, weight = exported(weight_bits, activation_bits, unsigned), codes_of(weight_bits, 0)(kernel())[0]
+
+    @given(FLOATS)
+    @example(spread_rows())
+    @example(tiny_rows())
+    @example(np.full(ROWS, 5.0, np.float32))
+    def law(x: np.ndarray) -> None:
+        codes, sums, _ = run(x)
+        expected, _ = codes_of(activation_bits, -1)(x)
+        assert codes.dtype == np.uint8 and sums.dtype == np.int32
+        np.testing.assert_array_equal(codes.astype(np.int16) - ZERO_POINT, expected)
+        np.testing.assert_array_equal(sums, expected.astype(np.int32) @ weight.astype(np.int32))
+
+    law()
+
+
+@pytest.mark.parametrize(("weight_bits", "activation_bits"), PAIRS)
+def test_each_token_is_scaled_by_its_own_scale_as_in_training(weight_bits: int, activation_bits: int) -> None:
+    x = spread_rows()
+    product = dot_general(QuantizeConfig(weight_bits, activation_bits, None))
+    expected = jax.jit(lambda x, w: product(x, w, (((1,), (0,)), ((), ()))))(x.reshape(-1, INPUTS), kernel())
+    ours = exported(weight_bits, activation_bits, saturates())(x)[2]
+    np.testing.assert_array_max_ulp(ours.reshape(-1, OUTPUTS), np.asarray(expected), 1)
+
+
+@given(st.integers(2, 8), st.integers(0, 2**32 - 1))
+def test_rounding_boundaries_fall_on_trainings_side(bits: int, seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    bound = 2 ** (bits - 1) - 1
+    peak = draw.uniform(0.1, 3, (BATCH, SEQ, 1))
+    x = ((draw.integers(-bound, bound, ROWS) + 0.5) * peak / bound).astype(np.float32)
+    x[..., :1] = peak
+    codes = exported(8, bits, saturates())(x)[0].astype(np.int16) - ZERO_POINT
+    np.testing.assert_array_equal(codes, codes_of(bits, -1)(x)[0])

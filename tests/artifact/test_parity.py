@@ -1,0 +1,80 @@
+"""The check that an export must pass: what it lets through, and what not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from bertjax.artifact.load import Model
+from bertjax.artifact.parity import MEDIAN, check_parity, computed_by, made_up_batches
+from bertjax.config import FLOAT, InputError, QuantizeConfig
+from bertjax.data.sources import Examples, TaskData
+from bertjax.data.tasks import Task
+
+ROWS = 500
+LOGITS = np.random.default_rng(0).normal(size=(ROWS, 3)).astype(np.float32)
+TASK = Task("t", ("text",), ("LABEL_0", "LABEL_1", "LABEL_2"), ("validation",), ("accuracy",), "")
+DATA = TaskData(TASK, Examples([], None, np.zeros(0, np.int32)),
+                {"validation": Examples(["red"] * ROWS, None, LOGITS.argmax(1).astype(np.int32))})
+
+
+class Stub(Model):
+    """A model with given logits for the dev rows."""
+
+    def task_logits(self, task: Task, examples: Examples) -> np.ndarray:
+        return self.params["logits"]
+
+
+def stub(model: Model, logits: np.ndarray, quantize: QuantizeConfig = FLOAT) -> Model:
+    """With some quantization."""
+    return Stub(**{**vars(replace(model, quantize=quantize)), "params": {"logits": logits}})
+
+
+@pytest.mark.parametrize(("quantize", "holds", "fails"), [
+    (FLOAT, lambda x: x + 9e-5, lambda x: x + 2e-4),
+    (FLOAT, lambda x: x, lambda x: np.where(np.arange(x.size).reshape(x.shape) == 7, x + 2e-4, x)),
+    (FLOAT, lambda x: x, lambda x: np.full_like(x, np.nan)),
+    (QuantizeConfig(None, None, 8), lambda x: x + 9e-5, lambda x: x + 2e-4),
+    (QuantizeConfig(), lambda x: x + 0.9 * MEDIAN, lambda x: x + 1.1 * MEDIAN),
+    (QuantizeConfig(), lambda x: x, lambda x: np.full_like(x, np.nan)),
+    # Other classes for 2 and for 3 of 500 rows.
+    (QuantizeConfig(), lambda x: np.concatenate([-x[:2], x[2:]]), lambda x: np.concatenate([-x[:3], x[3:]])),
+])
+def test_float_logits_are_equal_and_quantized_ones_mostly(
+    model: Model, quantize: QuantizeConfig, holds: Callable, fails: Callable
+) -> None:
+    reference = stub(model, LOGITS, quantize)
+    check_parity(reference, stub(model, holds(LOGITS)), DATA)
+    with pytest.raises(InputError, match="the exported model's logits must be .*; got") as caught:
+        check_parity(reference, stub(model, fails(LOGITS)), DATA)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_was_measured_is_told(model: Model) -> None:
+    other = LOGITS.copy()
+    other[0] *= -1
+    other[1, 0] += 0.001
+    made = check_parity(stub(model, LOGITS, QuantizeConfig()), stub(model, other), DATA)
+    assert (made.rows, made.disagreeing, made.median_difference) == (ROWS, 1, 0)
+    assert made.max_difference == pytest.approx(2 * np.abs(LOGITS[0]).max())
+    assert made.scores == (100.0, pytest.approx(99.8))
+
+
+def test_made_up_rows_are_what_a_model_reads(model: Model) -> None:
+    batches = made_up_batches(model.config, model.max_length)
+    assert [ids.shape[1] for ids, _, _ in batches] == [4, 16] and model.max_length == 16
+    for ids, mask, types in batches:
+        assert mask[0].all() and mask[:, 0].all() and not mask.all()
+        assert (mask[:, 1:] <= mask[:, :-1]).all() and (ids[mask == 0] == model.config.pad_token_id).all()
+        assert ids.min() >= 0 and ids.max() < model.config.vocab_size and set(np.unique(types)) == {0, 1}
+
+
+def test_what_computes_a_model_gets_whole_batches(model: Model) -> None:
+    seen = []
+    made = computed_by(model, lambda *batch: seen.append(batch) or np.zeros((len(batch[0]), 3), np.float32))
+    made.logits(np.array([[2, 3]]))
+    assert [part.tolist() for part in seen[0]] == [[[2, 3]], [[1, 1]], [[0, 0]]]
+    assert [row["label"] for row in made.predict(["red", "blue big"])] == ["LABEL_0"] * 2
