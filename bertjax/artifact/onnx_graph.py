@@ -93,8 +93,8 @@ class Graph:
             codes, zero = (codes.astype(np.int16) + ZERO_POINT).astype(np.uint8), np.uint8(ZERO_POINT)
         sums = self.op("MatMulInteger", x.codes, self.weight(f"{at}/codes", codes),
                        self.value(np.uint8(ZERO_POINT)), self.value(zero), at=at)
-        # One scale after the other: ONNX Runtime takes Mul(sums, Mul(scale, weight scale)) for a product with one
-        # scale for all tokens, and with dynamic shapes (1.31) it computes that.
+        # One scale after the other, as in training. Of Add(Mul(sums, Mul(scale, weight scale)), bias) ONNX Runtime
+        # (1.31) makes one operator, which is no faster and leaves out the bias where each token has a scale.
         made = self.op("Mul", self.op("Cast", sums, at=at, to=TensorProto.FLOAT), x.scale, at=at)
         return self.op("Mul", made, self.weight(f"{at}/scale", weight.scale.reshape(-1)), at=at)
 
