@@ -7,14 +7,29 @@ weight-only quantization, which is another one. The card states it.
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
+from bertjax.artifact.codes import model_codes
 from bertjax.artifact.load import Model, load
 from bertjax.artifact.parity import Parity, Run, computed_by
+from bertjax.config import FLOAT
 from bertjax.model.hf import save_pretrained
+from bertjax.params import nest, paths
+
+
+def weight_only(model: Model) -> Model:
+    """The model with its quantized matrices at the float values of their codes, and its activations in float."""
+    if model.quantize == FLOAT:
+        return model
+    codes = model_codes(model.params, model.quantize)
+    leaves = {path: jnp.asarray(codes[path].codes * codes[path].scale) if path in codes else leaf
+              for path, leaf in paths(model.params).items()}
+    return replace(model, params=nest(leaves), quantize=FLOAT)
 
 
 def write_hf(model: Model, folder: Path) -> Model:

@@ -18,9 +18,9 @@ from jax import export
 from jaxtyping import Array, Float, Int
 from safetensors.numpy import load_file, save_file
 
+from bertjax.artifact.codes import model_codes
 from bertjax.artifact.load import Model
 from bertjax.artifact.parity import Parity, computed_by
-from bertjax.artifact.weights import weight_codes
 from bertjax.compress.quantize import quantize_codes
 from bertjax.config import BertConfig, InputError, QuantizeConfig
 from bertjax.model.attention import DotGeneral
@@ -62,7 +62,7 @@ def require_flatbuffers() -> None:
 def stored_weights(model: Model) -> dict[str, np.ndarray]:
     """What the program takes as its first argument, see `Weights`."""
     made = {path: np.asarray(leaf) for path, leaf in paths(model.params).items()}
-    for path, (codes, scale) in weight_codes(model.params, model.quantize).items():
+    for path, (codes, scale, _) in model_codes(model.params, model.quantize).items():
         del made[path]
         made |= {f"{path}/codes": codes, f"{path}/scale": scale}
     return {path: np.ascontiguousarray(array) for path, array in made.items()}

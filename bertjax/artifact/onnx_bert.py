@@ -8,9 +8,9 @@ import numpy as np
 from onnx import ModelProto, TensorProto, helper
 
 import bertjax
+from bertjax.artifact.codes import model_codes
 from bertjax.artifact.load import Model
 from bertjax.artifact.onnx_graph import Graph, QuantizedActivation
-from bertjax.artifact.weights import weight_codes
 from bertjax.params import paths
 
 OPSET = 17
@@ -44,7 +44,7 @@ class _Bert:
     def __init__(self, model: Model, unsigned_weights: bool) -> None:
         self.config, self.quantize, self.unsigned = model.config, model.quantize, unsigned_weights
         self.leaves = {path: np.asarray(leaf) for path, leaf in paths(model.params).items()}
-        self.codes = weight_codes(model.params, model.quantize)
+        self.codes = model_codes(model.params, model.quantize)
         self.graph = Graph()
 
     def embed(self) -> str:

@@ -1,8 +1,8 @@
 """A graph of ONNX operators in the making, and the linear layers of a BERT in it, float or integer.
 
 The integer product is `bertjax.compress.quantize`'s, operation by operation: an activation's codes are
-round-half-even(x * (1 / scale)) with scale = max|x| * (1 / bound), as XLA compiles max|x| / bound; int32 sums of
-products; then times the activations' scale, times the weights'.
+round-half-even(x * (1 / scale)) with scale = max|x| * (1 / bound); int32 sums of products; then times the
+activations' scale, times the weights'.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from bertjax.artifact.weights import Codes
+from bertjax.artifact.codes import Codes
 
 ZERO_POINT = 128
 """Code 0 as stored in uint8. ONNX Runtime multiplies uint8 by int8 several times faster than int8 by int8."""

@@ -18,12 +18,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Shaped
 
+from bertjax.artifact.codes import Codes, code_bits, quantized, scale_axis
 from bertjax.artifact.entropy import count_symbols, entropy_bytes
-from bertjax.artifact.schemes import Codes, symbols_of
+from bertjax.artifact.schemes import symbols_of
 from bertjax.artifact.storing import Stored, decode, decode_codes, encode
-from bertjax.compress.quantize import inverse_bound, largest_code, quantize_codes
+from bertjax.compress.quantize import largest_code
 from bertjax.config import InputError, QuantizeConfig, require
-from bertjax.params import EMBEDDINGS, ENCODER_KERNELS, Params, nest, paths
+from bertjax.params import ENCODER_KERNELS, Params, nest, paths
 
 FloatType: TypeAlias = Literal["float32", "float16", "bfloat16"]
 
@@ -31,8 +32,6 @@ PARTS = {"embeddings": r"bert/embeddings/.*", "encoder kernels": ENCODER_KERNELS
 """The parts whose bytes are told apart: a parameter belongs to the first pattern that its whole path matches."""
 
 _COLUMNS = {"values": "values", "frequencies": "values", "mask": "places", "index": "places", "scale": "scales"}
-
-_quantize_codes = jax.jit(quantize_codes, static_argnums=(1, 2))
 
 
 @dataclass(frozen=True)
@@ -79,9 +78,8 @@ def pack(
     packed = {}
     for path, leaf in paths(params).items():
         array = _finite_float32(path, leaf)
-        axis = -1 if re.fullmatch(EMBEDDINGS, path) else 0
-        bits = code_bits(path, quantize)
-        found = _rounded(path, array, float_type) if bits is None else _codes(array, bits, axis)
+        axis, bits = scale_axis(path), code_bits(path, quantize)
+        found = _rounded(path, array, float_type) if bits is None else quantized(array, bits, axis)
         packed[path] = encode(found, axis, entropy)
     return Packed(packed)
 
@@ -102,13 +100,6 @@ def unpack(packed: Packed) -> Params:
             raise InputError(f"{path}: its tensors are not those of its scheme, {stored.scheme.name} ({error}); "
                              "pack the model again") from None
     return nest(found)
-
-
-def code_bits(path: str, quantize: QuantizeConfig) -> int | None:
-    """Bits of the codes of a parameter in a model that is quantized so; None where it is float."""
-    if re.fullmatch(ENCODER_KERNELS, path):
-        return quantize.weight_bits
-    return quantize.embedding_bits if re.fullmatch(EMBEDDINGS, path) else None
 
 
 def packed_bytes(packed: Packed) -> dict[str, PartBytes]:
@@ -159,9 +150,3 @@ def _rounded(path: str, array: Float[np.ndarray, "*shape"], to: FloatType) -> Fl
         made = array.astype(jnp.dtype(to)).astype(np.float32)
     require(bool(np.isfinite(made).all()), f"{path} has numbers too large for {to}; take bfloat16 or float32")
     return made
-
-
-def _codes(array: Float[np.ndarray, "*shape"], bits: int, axis: int) -> Codes:
-    codes, scale = map(np.asarray, _quantize_codes(array, bits, axis))
-    # A slice without codes has no say in its scale, and what is restored, zeros, has this one.
-    return Codes(codes, np.where(codes.any(axis, keepdims=True), scale, inverse_bound(bits)), bits)

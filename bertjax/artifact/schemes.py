@@ -24,12 +24,13 @@ import dataclasses
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, TypeAlias, get_args
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
-from jaxtyping import Bool, Float, Int8, Shaped, UInt8
+from jaxtyping import Bool, Float, Shaped, UInt8
 
 from bertjax.artifact.bitpack import bytes_of_bits, bytes_of_trits, fullest_group
+from bertjax.artifact.codes import Codes
 from bertjax.artifact.entropy import count_symbols, entropy_bytes
 from bertjax.compress.quantize import largest_code
 from bertjax.config import require
@@ -45,15 +46,6 @@ TENSOR_BYTES = 128
 
 CODER_BYTES = 16
 """What an entropy coder may take beyond the entropy: its last state."""
-
-
-class Codes(NamedTuple):
-    """Quantized weights, as `bertjax.compress.quantize.quantize_codes` makes them."""
-
-    codes: Int8[np.ndarray, "*shape"]
-    scale: Float[np.ndarray, "*shape"]
-    """Float32; broadcast against the codes."""
-    bits: int
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,10 @@ from bertjax.artifact.bitpack import (
     unpack_bits,
     unpack_trits,
 )
+from bertjax.artifact.codes import Codes
 from bertjax.artifact.entropy import count_symbols, decode_symbols, encode_symbols, frequencies
 from bertjax.artifact.schemes import (
     TENSOR_BYTES,
-    Codes,
     Scheme,
     as_levels,
     code_schemes,

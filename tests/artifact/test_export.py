@@ -21,7 +21,6 @@ from bertjax.artifact.export import export
 from bertjax.artifact.export_onnx import onnx_run
 from bertjax.artifact.load import Model, load
 from bertjax.artifact.parity import made_up_batches
-from bertjax.artifact.weights import weight_only
 from bertjax.config import InputError, QuantizeConfig
 from bertjax.data.sources import Examples, TaskData
 from bertjax.data.tasks import Task
@@ -41,7 +40,7 @@ def without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def floats(quantized: Model) -> Model:
     """The quantized model as transformers computes it."""
-    return weight_only(quantized)
+    return export_hf.weight_only(quantized)
 
 
 def data_of(labels: tuple[str, ...]) -> TaskData:

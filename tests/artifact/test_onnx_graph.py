@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from onnx import TensorProto, checker, helper
 
+from bertjax.artifact.codes import Codes
 from bertjax.artifact.export_onnx import saturates
 from bertjax.artifact.onnx_graph import ZERO_POINT, Graph
-from bertjax.artifact.weights import Codes
 from bertjax.compress.quantize import dot_general, quantize_codes
 from bertjax.config import QuantizeConfig
 
@@ -50,7 +50,7 @@ def exported(weight_bits: int, activation_bits: int, unsigned: bool, wanted: tup
     """Some of "codes", "sums" and "layer" (with its bias), with the optimizations that a user gets."""
     graph = Graph()
     x = graph.quantize("x", activation_bits, "layer")
-    product = graph.integer_product(x, Codes(*codes_of(weight_bits, 0)(kernel())), unsigned, "layer")
+    product = graph.integer_product(x, Codes(*codes_of(weight_bits, 0)(kernel()), weight_bits), unsigned, "layer")
     layer = graph.op("Add", product, graph.weight("layer/bias", BIAS), at="layer")
     (sums,) = (node.output[0] for node in graph.nodes if node.op_type == "MatMulInteger")
     results = {"codes": (x.codes, TensorProto.UINT8, INPUTS), "sums": (sums, TensorProto.INT32, OUTPUTS),

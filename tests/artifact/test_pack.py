@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bertjax.artifact.pack import Packed, code_bits, pack, packed_bytes, size_bytes_entropy, unpack
+from bertjax.artifact.codes import code_bits
+from bertjax.artifact.pack import Packed, pack, packed_bytes, size_bytes_entropy, unpack
 from bertjax.artifact.packed_file import write_packed
 from bertjax.artifact.storing import Stored, decode_codes
 from bertjax.compress.quantize import dot_general, quantize_codes, quantize_embeddings
