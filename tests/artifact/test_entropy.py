@@ -17,7 +17,7 @@ from bertjax.config import InputError
 @given(st.integers(0, 2**32), st.integers(1, 3000), st.integers(2, 255), st.floats(0, 1))
 def test_symbols_come_back_within_the_entropy_and_a_state(seed: int, size: int, kinds: int, skew: float) -> None:
     draw = np.random.default_rng(seed)
-    chance = draw.random(kinds) ** (1 / (1.001 - skew))
+    chance = draw.random(kinds) ** (1 / (1.001 - skew)) + 1e-12
     symbols = draw.choice(kinds, size, p=chance / chance.sum()).astype(np.uint8)
     counts = count_symbols(symbols, kinds)
     table = frequencies(counts)
