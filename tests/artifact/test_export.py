@@ -11,12 +11,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from jax.export import deserialize
 from safetensors.numpy import load_file
 
 import bertjax.artifact.export as exports
-from bertjax.artifact import export_hf, export_stablehlo
+from bertjax.artifact import export_hf, export_onnx, export_stablehlo
 from bertjax.artifact.export import export
 from bertjax.artifact.export_onnx import onnx_run
 from bertjax.artifact.load import Model, load
@@ -99,6 +100,27 @@ def test_a_float_model_is_exported_as_it_is(model: Model, folder: Path, tmp_path
     assert "weight-only" not in (tmp_path / "hf" / "README.md").read_text()
     assert export(model, "onnx", tmp_path / "onnx").parity.max_difference < 1e-5
     assert "VNNI" not in (tmp_path / "onnx" / "README.md").read_text()
+
+
+def test_a_score_is_exported_as_a_score(model: Model, tmp_path: Path) -> None:
+    head = {name: leaf[..., :1] for name, leaf in model.params["classifier"].items()}
+    scores = replace(model, config=replace(model.config, num_labels=1), regression=True, label_names=(),
+                     params={**model.params, "classifier": head})
+    made = export(scores, "onnx", tmp_path / "out")
+    assert made.parity.max_difference < 1e-5 and made.parity.disagreeing == 0
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["problem_type"] == "regression"
+
+
+def test_where_int8_products_would_overflow_weights_are_stored_as_uint8(
+    quantized: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export_onnx, "saturates", lambda: True)
+    assert not export_onnx.needs_unsigned(replace(quantized, quantize=QuantizeConfig(7, 8, 8)))
+    export(quantized, "onnx", tmp_path / "out")
+    assert "uint8: it is exact everywhere" in (tmp_path / "out" / "README.md").read_text()
+    kinds = Counter(made.data_type for made in onnx.load(tmp_path / "out" / "model.onnx").graph.initializer
+                    if len(made.dims) == 2)
+    assert kinds[onnx.TensorProto.UINT8] == 6 * quantized.config.num_hidden_layers
 
 
 @pytest.mark.parametrize("format", FORMATS)
