@@ -17,7 +17,7 @@ from jax.export import deserialize
 from safetensors.numpy import load_file
 
 import bertjax.artifact.export as exports
-from bertjax.artifact import export_hf, export_onnx, export_stablehlo
+from bertjax.artifact import export_hf, export_onnx, export_stablehlo, parity
 from bertjax.artifact.export import export
 from bertjax.artifact.export_onnx import onnx_run
 from bertjax.artifact.load import Model, load
@@ -33,9 +33,10 @@ COMMON_FILES = {"README.md", "config.json", "tokenizer.json", "tokenizer_config.
 
 
 @pytest.fixture(autouse=True)
-def without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Results must not depend on what else is installed; the parity tests ask transformers."""
+def small_checks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Results must not depend on whether PyTorch is installed; and each made-up length costs a compilation."""
     monkeypatch.setattr(export_hf, "has_torch", lambda: False)
+    monkeypatch.setattr(parity, "LENGTHS", ())
 
 
 @pytest.fixture(scope="module")
