@@ -12,9 +12,9 @@ from bertjax.artifact.export_onnx import needs_unsigned, onnx_card, require_onnx
 from bertjax.artifact.export_stablehlo import require_flatbuffers, stablehlo_card, write_stablehlo
 from bertjax.artifact.load import Model, load
 from bertjax.artifact.parity import Parity, check_parity
-from bertjax.config import InputError, require
+from bertjax.config import require
 from bertjax.data.sources import TaskData
-from bertjax.model.folder import new_folder
+from bertjax.model.folder import new_folder, require_empty
 from bertjax.model.hf_config import write_config
 
 Format = Literal["hf", "onnx", "stablehlo"]
@@ -55,7 +55,7 @@ def export(
     """
     require(format in get_args(Format), f"format must be one of {', '.join(get_args(Format))}, got {format!r}")
     target = Path(output_dir).expanduser()
-    _check_empty(target)
+    require_empty(target)
     if format == "onnx":
         require_onnx()
     elif format == "stablehlo":
@@ -86,15 +86,3 @@ def _write(model: Model, format: Format, folder: Path, data: TaskData | None) ->
         return parity, onnx_card(model, parity, unsigned)
     parity = check_parity(model, write_stablehlo(model, folder), data)
     return parity, stablehlo_card(model, parity)
-
-
-def _check_empty(target: Path) -> None:
-    if not target.exists():
-        return
-    require(target.is_dir(), f"the output must be a new or empty folder, and {target} is a file; choose another name")
-    try:
-        held = sorted(path.name for path in target.iterdir())
-    except OSError as error:
-        raise InputError(f"{target}: cannot be read ({error.strerror})") from None
-    require(not held, f"the output must be a new or empty folder, and {target} holds {', '.join(held[:3])}; "
-                      "choose another one")

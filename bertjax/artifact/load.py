@@ -1,11 +1,11 @@
-"""A trained model to use: from a trial's folder, a Hugging Face folder, or the hub."""
+"""A trained model to use: from a trial's folder, a packed model, a Hugging Face folder, or the hub."""
 
 from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from bertjax.artifact.pack import unpack
+from bertjax.artifact.packed_model import find_packed, read_packed_model
 from bertjax.compress.quantize import dot_general, quantize_embeddings
 from bertjax.config import FLOAT, BertConfig, InputError, QuantizeConfig, require
 from bertjax.data.batches import choose_edges, eval_batches
@@ -46,6 +48,10 @@ class Model:
     tokenizer: Any
     max_length: int
     """Longest sequence in tokens; longer texts are truncated."""
+    dropped: int | None = None
+    """Encoder weights that pruning dropped, of a model that was packed; None: those that are zero."""
+    origin: Mapping[str, Any] = field(default_factory=dict)
+    """trial_id, task, methods and base_model, where a sweep made it; else empty."""
 
     def logits(
         self,
@@ -155,16 +161,37 @@ class Model:
 
 
 def load(source: str | os.PathLike[str]) -> Model:
-    """Loads a trial's folder, a folder of a Hugging Face BERT classifier, or one from the hub.
+    """Loads a trial's folder, a packed model (`model.bertjax` or its folder), a Hugging Face BERT classifier's folder,
+    or one from the hub. Of a trial's folder it takes `model/` where that was kept, else `packed/`.
 
     Raises:
-        InputError: Nothing to load, or a model without a task head.
+        InputError: Nothing to load, a packed model that is damaged or newer than this bertjax, or a model without a
+            task head.
     """
-    folder = Path(source)
+    folder = Path(source).expanduser()
     if (folder / "model" / "config.json").is_file():
         source = folder / "model"
+    elif (packed := find_packed(folder)) is not None:
+        return _load_packed(packed)
     elif (folder / "result.json").is_file():
         raise InputError(f"{folder} must hold a model; this trial's was not kept (--keep-models), or it diverged")
+    return _load_pretrained(source)
+
+
+def _load_packed(file: Path) -> Model:
+    found = read_packed_model(file)
+    try:
+        params = unpack(found.packed)
+    except InputError as error:
+        raise InputError(f"{file}: {error}") from None
+    return Model(
+        config=found.config, params=jax.tree.map(jnp.asarray, params), quantize=found.quantize,
+        regression=found.regression, label_names=found.label_names, tokenizer=load_tokenizer(str(file.parent)),
+        max_length=found.max_length, dropped=found.dropped, origin=found.origin,
+    )
+
+
+def _load_pretrained(source: str | os.PathLike[str]) -> Model:
     config = load_config(source)
     file = find_file(source, "config.json")
     pretrained = from_pretrained(source, num_labels=config.num_labels)
@@ -178,4 +205,5 @@ def load(source: str | os.PathLike[str]) -> Model:
         quantize=QuantizeConfig(**own["quantize"]) if "quantize" in own else FLOAT, regression=regression,
         label_names=() if regression else names, tokenizer=load_tokenizer(str(source)),
         max_length=min(own.get("max_length", config.max_position_embeddings), config.max_position_embeddings),
+        origin=own.get("origin", {}),
     )

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save, save_file
 
 from bertjax.artifact.pack import Packed
 from bertjax.artifact.schemes import Scheme
@@ -49,17 +49,7 @@ def write_packed(path: str | os.PathLike[str], packed: Packed, metadata: Mapping
         InputError: The metadata are no JSON object, or the file cannot be written.
     """
     target = Path(path).expanduser().absolute()
-    tensors, parameters = {}, {}
-    for name, (scheme, found) in packed.parameters.items():
-        parameters[name] = _without_defaults(scheme) | {"tensors": list(found)}
-        tensors |= {f"{name}:{role}": tensor for role, tensor in found.items()}
-    manifest = {"sha256": _ZEROS, "version": VERSION, "parameters": parameters, "metadata": dict(metadata)}
-    try:
-        text = json.dumps(manifest, separators=(",", ":"), allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"the metadata of a packed model must be a JSON object ({error})") from None
-    require(json.loads(text)["metadata"] == manifest["metadata"],
-            "the metadata of a packed model must be a JSON object: names are strings, sequences lists")
+    tensors, text = _content(packed, metadata)
     try:
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as folder:
             made = Path(folder) / target.name
@@ -108,6 +98,28 @@ def read_packed(path: str | os.PathLike[str]) -> tuple[Packed, dict[str, Any]]:
         raise InputError(f"{source}: {error}") from None
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{source}: its manifest cannot be understood ({type(error).__name__}: {error})") from None
+
+
+def file_bytes(packed: Packed, metadata: Mapping[str, Any]) -> int:
+    """Bytes of the file that `write_packed` would write; none is written. Raises `InputError` for the same metadata."""
+    tensors, text = _content(packed, metadata)
+    return len(save(tensors, metadata={_KEY: text}))  # the checksum's digits have their place already
+
+
+def _content(packed: Packed, metadata: Mapping[str, Any]) -> tuple[dict[str, np.ndarray], str]:
+    """The tensors by their names in the file, and the manifest without its checksum."""
+    tensors, parameters = {}, {}
+    for name, (scheme, found) in packed.parameters.items():
+        parameters[name] = _without_defaults(scheme) | {"tensors": list(found)}
+        tensors |= {f"{name}:{role}": tensor for role, tensor in found.items()}
+    manifest = {"sha256": _ZEROS, "version": VERSION, "parameters": parameters, "metadata": dict(metadata)}
+    try:
+        text = json.dumps(manifest, separators=(",", ":"), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"the metadata of a packed model must be a JSON object ({error})") from None
+    require(json.loads(text)["metadata"] == manifest["metadata"],
+            "the metadata of a packed model must be a JSON object: names are strings, sequences lists")
+    return tensors, text
 
 
 def _digest(file: BinaryIO) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,16 +18,16 @@ MODEL_FILES = frozenset({
 
 
 @contextmanager
-def new_folder(directory: str | os.PathLike[str]) -> Iterator[Path]:
+def new_folder(directory: str | os.PathLike[str], replaceable: Set[str] = MODEL_FILES) -> Iterator[Path]:
     """Gives a folder to fill; when the block ends without an error, it becomes `directory`.
 
-    An empty folder, or one with nothing but `MODEL_FILES`, is replaced.
+    An empty folder, or one with nothing but files of the names in `replaceable`, is replaced.
 
     Raises:
         InputError: `directory` is a file, holds other files, or cannot be written.
     """
     target = Path(directory).expanduser().absolute()
-    _check_replaceable(target)
+    _check_replaceable(target, replaceable)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         made = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
@@ -47,9 +47,22 @@ def new_folder(directory: str | os.PathLike[str]) -> Iterator[Path]:
         shutil.rmtree(made, ignore_errors=True)
 
 
-def _check_replaceable(target: Path) -> None:
+def require_empty(target: Path) -> None:
+    """Raises `InputError` unless `target` is an empty folder, or nothing is there."""
+    if not target.exists():
+        return
+    require(target.is_dir(), f"the output must be a new or empty folder, and {target} is a file; choose another name")
+    try:
+        held = sorted(path.name for path in target.iterdir())
+    except OSError as error:
+        raise InputError(f"{target}: cannot be read ({error.strerror})") from None
+    require(not held, f"the output must be a new or empty folder, and {target} holds {', '.join(held[:3])}; "
+                      "choose another one")
+
+
+def _check_replaceable(target: Path, replaceable: Set[str]) -> None:
     if not target.exists():
         return
     require(target.is_dir(), f"{target}: a model is saved as a folder, and this is a file")
-    other = sorted(path.name for path in target.iterdir() if path.name not in MODEL_FILES)
+    other = sorted(path.name for path in target.iterdir() if path.name not in replaceable)
     require(not other, f"{target}: holds other files than a model ({', '.join(other[:3])}); choose another folder")
