@@ -21,7 +21,20 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 import tyro
 
 import bertjax
-from bertjax.cli_args import COMMANDS, Convert, DataOptions, Evaluate, Plan, Predict, Report, StudyOptions, Sweep, Train
+from bertjax.cli_args import (
+    COMMANDS,
+    Convert,
+    DataOptions,
+    Evaluate,
+    Inspect,
+    Pack,
+    Plan,
+    Predict,
+    Report,
+    StudyOptions,
+    Sweep,
+    Train,
+)
 from bertjax.config import DataConfig, InputError, require
 from bertjax.heap import restart_with_tuned_heap
 from bertjax.study import StudyConfig
@@ -32,7 +45,7 @@ if TYPE_CHECKING:
 
 ABOUT = f"bertjax {bertjax.__version__}: every subset of quantization (Q), distillation (K) and pruning (P) of a BERT."
 
-Command = Sweep | Plan | Train | Evaluate | Predict | Report | Convert
+Command = Sweep | Plan | Train | Evaluate | Predict | Report | Convert | Pack | Inspect
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -125,6 +138,14 @@ def run(command: Command) -> None:
             from bertjax.model.torch_convert import convert_bin
             convert_bin(command.src, command.dst)
             print(f"written: {command.dst}")
+        case Pack():
+            from bertjax.artifact.packed_folder import pack_folder
+            num_bytes = pack_folder(command.model, command.output, float_type=command.float_type,
+                                    entropy=command.entropy)
+            print(f"written: {command.output} ({num_bytes:,} bytes of model)")
+        case Inspect():
+            from bertjax.report.inspection import show_model
+            show_model(command.artifact, command.png)
 
 
 def study_of(command: Sweep | Plan) -> StudyConfig:

@@ -258,7 +258,7 @@ class Evaluate:
     """Score a trained model on a task's dev rows."""
 
     model: Positional[str]
-    """Hub name, folder, or a trial's folder."""
+    """Hub name, folder, a trial's folder, or a packed model."""
     task: Text = None
     """A GLUE task or a bundled sample; not with --dev-file."""
     data: OmitArgPrefixes[DataOptions] = field(default_factory=DataOptions)
@@ -269,7 +269,7 @@ class Predict:
     """Label texts: a table on a terminal, else one JSON object per line. Or write files for GLUE's leaderboard."""
 
     model: Positional[str]
-    """Hub name, folder, or a trial's folder."""
+    """Hub name, folder, a trial's folder, or a packed model."""
     texts: Positional[tuple[str, ...]] = ()
     """The texts; without any, lines of --file or of standard input (a tab separates the two texts of a pair)."""
     second: tuple[str, ...] = ()
@@ -284,6 +284,30 @@ class Predict:
     """With --glue-submission: cola sst2 mrpc stsb qqp mnli qnli rte."""
     data_dir: Text = None
     """With --glue-submission: folder of GLUE in its own layout or the hub's; by default the hub."""
+
+
+@dataclass(frozen=True)
+class Pack:
+    """Write a trained model as small as it claims to be: one file with its tokenizer and a model card."""
+
+    model: Positional[str]
+    """Hub name, folder, a trial's folder, or a packed model."""
+    output: Path
+    """A new or empty folder."""
+    entropy: FlagCreatePairsOff[Annotated[bool, arg(help_behavior_hint="")]] = False
+    """Entropy-code codes and masks where it saves; needs the entropy extra, also to read it."""
+    float_type: Literal["float32", "float16", "bfloat16"] = "float32"
+    """What numbers that are not quantized are rounded to; only float32 keeps the model's outputs."""
+
+
+@dataclass(frozen=True)
+class Inspect:
+    """Show what a model's bytes are: by layer, by part, and by each paper's convention of size."""
+
+    artifact: Positional[str]
+    """A packed model, a trial's folder, or a model's folder or hub name, which is packed in memory."""
+    png: Annotated[Union[None, Path], _optional("FILE")] = None
+    """Also draw the bytes of each part there."""
 
 
 @dataclass(frozen=True)
@@ -305,6 +329,6 @@ class Convert:
 
 COMMANDS: dict[str, type] = {
     "sweep": Sweep, "plan": Plan, "train": Train, "evaluate": Evaluate, "predict": Predict, "report": Report,
-    "convert": Convert,
+    "convert": Convert, "pack": Pack, "inspect": Inspect,
 }
 """The commands by name, in the order of `bertjax --help`."""

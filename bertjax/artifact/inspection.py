@@ -24,7 +24,6 @@ class LayerRow(NamedTuple):
     layer: str
     name: str
     """Which they are: kernels, vectors (biases and LayerNorm) or a table."""
-    arrays: int
     scheme: str
     count: int
     """Of parameters."""
@@ -84,9 +83,10 @@ def layer_rows(packed: Packed) -> tuple[LayerRow, ...]:
     made = []
     for (layer, name, scheme), found in groups.items():
         stored = [packed.parameters[path] for path in found]
-        bytes_of = packed_bytes(Packed(dict(zip(found, stored, strict=True)))).values()
-        total = PartBytes(*map(sum, zip(*bytes_of, strict=True)))
-        made.append(LayerRow(layer, name, len(found), scheme, sum(one.scheme.size for one in stored),
+        parts = packed_bytes(Packed(dict(zip(found, stored, strict=True)))).values()
+        total = PartBytes(sum(part.values for part in parts), sum(part.places for part in parts),
+                          sum(part.scales for part in parts))
+        made.append(LayerRow(layer, name, scheme, sum(one.scheme.size for one in stored),
                              sum(map(_zeros, stored)), total))
     return tuple(made)
 
@@ -103,12 +103,13 @@ def _place(path: str) -> tuple[str, str]:
     return ("pooler" if path.startswith("bert/pooler/") else "task head"), kind
 
 
-def _order(path: str) -> tuple[int, int, list[int | str]]:
+def _order(path: str) -> tuple[int, int, int, str]:
     """Embeddings with the words first, layers by number, pooler, head; kernels before vectors."""
     layer, name = _place(path)
-    stage = ("embeddings", "layer", "pooler", "task head").index(layer.split(" ")[0] if layer[:5] == "layer" else layer)
+    kind, _, number = layer.partition(" ")
+    stage = ("embeddings", "layer", "pooler", "task").index(kind)
     names = ("word table", "position table", "token type table", "kernels", "vectors")
-    return stage, int(layer.split()[1]) if stage == 1 else 0, [names.index(name), path]
+    return stage, int(number) if kind == "layer" else 0, names.index(name), path
 
 
 def _zeros(stored: Stored) -> int:

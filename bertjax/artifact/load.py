@@ -48,9 +48,9 @@ class Model:
     tokenizer: Any
     max_length: int
     """Longest sequence in tokens; longer texts are truncated."""
-    dropped: int | None = None
+    dropped: int | None = field(default=None, kw_only=True)
     """Encoder weights that pruning dropped, of a model that was packed; None: those that are zero."""
-    origin: Mapping[str, Any] = field(default_factory=dict)
+    origin: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
     """trial_id, task, methods and base_model, where a sweep made it; else empty."""
 
     def logits(

@@ -48,6 +48,10 @@ SVG_SHAPES = {
 NEAR = 5.0
 """Points below the lowest model down to which always giving the same answer is drawn."""
 
+SIZE_TITLES = {"size_bytes_fp32": "fp32 MB", "size_bytes_paper": "size MB (paper)", "size_bytes_disk": "file MB",
+               "size_bytes_entropy": "entropy MB"}
+"""The sizes of the table of trials, each by its convention; see `bertjax.sweep.ledger.RESULT_COLUMNS`."""
+
 TITLES = {"score_against_size": "Score against size", "learning_curves": "Learning curves"}
 """The figures that every study has, by the name of their PNG."""
 
@@ -236,10 +240,9 @@ def unscored(results: pd.DataFrame) -> list[dict[str, str]]:
 
 def trial_rows(results: pd.DataFrame) -> dict[str, Any]:
     """Every trial as text, columns that are blank throughout left out, sizes in MB."""
-    table = results.assign(size_bytes_fp32=results["size_bytes_fp32"] / BYTES_PER_MB,
-                           size_bytes_paper=results["size_bytes_paper"] / BYTES_PER_MB)
+    table = results.assign(**{name: results[name] / BYTES_PER_MB for name in SIZE_TITLES})
     names = [name for name in RESULT_COLUMNS if (table[name].map(str).replace("nan", "") != "").any()]
-    renamed = {"size_bytes_fp32": "fp32 MB", "size_bytes_paper": "size MB", "train_seconds": "train s"}
+    renamed = {**SIZE_TITLES, "train_seconds": "train s"}
     rows = [[row[name] if name in TEXT_COLUMNS else _number(name, row[name]) for name in names]
             for row in table.to_dict("records")]
     return {"columns": [renamed.get(name, name.replace("_", " ")) for name in names],
@@ -250,7 +253,7 @@ def _number(name: str, value: float) -> str:
     if not np.isfinite(value):
         return ""
     points = ("score", "score_movva", "accuracy", "f1", "mcc", "pearson", "spearman", "accuracy_mismatched")
-    return f"{value:.2f}" if name in (*points, "size_bytes_fp32", "size_bytes_paper") else f"{value:.10g}"
+    return f"{value:.2f}" if name in (*points, *SIZE_TITLES) else f"{value:.10g}"
 
 
 def script_json(value: Any) -> Markup:

@@ -3,8 +3,9 @@
     DIR/study.json                     the study
     DIR/results.csv, teachers.csv      a row per trial, made from the trials' own rows
     DIR/trials/<trial_id>/             config.json, metrics.json (per epoch), predictions.npz (logits and labels of the
-                                       dev rows), model/, and result.json, written last
-    DIR/teachers/<trial_id>/           the same for teachers
+                                       dev rows), model/ and packed/ if its model was kept, and result.json, written
+                                       last
+    DIR/teachers/<trial_id>/           the same for teachers, without packed/
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from bertjax.artifact.packed_model import PACKED_FILE
 from bertjax.config import InputError, require, to_json
 from bertjax.study import StudyConfig, TrialConfig
 
@@ -32,11 +34,19 @@ RESULT_COLUMNS = (
     "trial_id", "task", "model", "size", "num_hidden_layers", "teacher", "methods", "sparsity", "weight_bits",
     "activation_bits", "distill_weight", "temperature", "seed", "learning_rate", "epochs", "steps", "status", "score",
     "score_movva", "accuracy", "f1", "mcc", "pearson", "spearman", "accuracy_mismatched", "params", "size_bytes_fp32",
-    "size_bytes_paper", "train_seconds", "copies", "select_score", "selected_epoch",
+    "size_bytes_paper", "size_bytes_disk", "size_bytes_entropy", "train_seconds", "copies", "select_score",
+    "selected_epoch",
 )
-"""The columns of results.csv and teachers.csv."""
+"""The columns of results.csv and teachers.csv.
 
-ADDED_COLUMNS: Row = {"copies": 0, "select_score": None, "selected_epoch": None}
+`params`, `size_bytes_fp32` and `size_bytes_paper` are by the convention of arXiv:2208.09684, without the task head.
+`size_bytes_disk` is what the trial's `packed/model.bertjax` has, without entropy coding, and `size_bytes_entropy` what
+its codes and masks would take at their entropy, without a header; in both the task head counts, and both are blank
+where a trial diverged. They do not depend on whether the model was kept.
+"""
+
+ADDED_COLUMNS: Row = {"size_bytes_disk": None, "size_bytes_entropy": None, "copies": 0, "select_score": None,
+                      "selected_epoch": None}
 """Columns that came later, with their value in the results of former versions."""
 
 TEXT_COLUMNS = ("trial_id", "task", "model", "size", "teacher", "methods", "status")
@@ -66,6 +76,10 @@ class Ledger:
     def model_folder(self, trial: TrialConfig) -> Path:
         """Where a trial keeps its model."""
         return self.folder(trial) / "model"
+
+    def packed_folder(self, trial: TrialConfig) -> Path:
+        """Where a trial keeps its model as small as it claims to be."""
+        return self.folder(trial) / "packed"
 
     def row(self, trial: TrialConfig) -> Row | None:
         """The result of a trial, None if there is none or its file is damaged."""
@@ -98,12 +112,14 @@ class Ledger:
         return len(found)
 
     def has_model(self, trial_id: str) -> bool:
-        """Whether the model of a trial was kept."""
-        return (self.run_dir / "trials" / trial_id / "model" / "config.json").is_file()
+        """Whether the model of a trial was kept, in either format."""
+        folder = self.run_dir / "trials" / trial_id
+        return (folder / "model" / "config.json").is_file() or (folder / "packed" / PACKED_FILE).is_file()
 
     def drop_model(self, trial_id: str) -> None:
         """Removes the model of a trial; its result stays."""
-        shutil.rmtree(self.run_dir / "trials" / trial_id / "model", ignore_errors=True)
+        for name in ("model", "packed"):
+            shutil.rmtree(self.run_dir / "trials" / trial_id / name, ignore_errors=True)
 
     def rows(self, kind: str = "trials") -> list[Row]:
         """All results of `trials` or `teachers`, in the order of the table: by task, size, methods and setting."""

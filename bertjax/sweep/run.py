@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -14,11 +13,11 @@ from jax.sharding import Mesh
 
 from bertjax.artifact.load import load
 from bertjax.config import InputError, require
-from bertjax.model.hf import save_pretrained
 from bertjax.study import StudyConfig, TrialConfig
-from bertjax.sweep.execute import Executed, execute
+from bertjax.sweep import models
+from bertjax.sweep.execute import execute
 from bertjax.sweep.inputs import TaskInputs, cache_dir, task_inputs, teacher_inputs
-from bertjax.sweep.ledger import Ledger, Row, open_ledger, read_rows
+from bertjax.sweep.ledger import Ledger, open_ledger, read_rows
 from bertjax.sweep.outcome import failed_row
 from bertjax.sweep.plan import ProgramPlan, check_inputs, mesh_shape, programs
 from bertjax.sweep.teacher import teacher_logits, tuned_row, tuned_teacher
@@ -99,8 +98,7 @@ def _run_program(
         for trial in trials:
             ledger.record(trial, failed_row(trial, inputs, f"{type(error).__name__}: {error}"), [])
         return
-    _keep_models(ledger, made, inputs, keep_models)
-    for outcome in made.outcomes:
+    for outcome in models.keep_models(ledger, made, inputs, keep_models):
         ledger.record(outcome.trial, outcome.row, outcome.metrics, outcome.predictions)
     view.finished(title, made.outcomes, made.cost)
 
@@ -115,7 +113,9 @@ def _teacher_outputs(
     if teacher.fine_tuned:
         model = tuned_teacher(teacher, inputs)
         if ledger.missing([teacher]):
-            ledger.record(teacher, tuned_row(teacher, inputs, model), [])
+            params = jax.tree.map(np.asarray, model.params)
+            row = tuned_row(teacher, inputs, model) | models.size_columns(models.pack_trial(teacher, params, inputs))
+            ledger.record(teacher, row, [])
     else:
         folder = ledger.model_folder(teacher)
         if ledger.missing([teacher]) or not (folder / "config.json").is_file():
@@ -138,57 +138,9 @@ def _train_teacher(
     if result.row["status"] != "done":
         raise RuntimeError(f"the teacher of {teacher.task} {result.row['status']}; "
                            "try a lower --teacher-learning-rate")
-    save_model(ledger.model_folder(teacher), teacher, made, inputs)
-    ledger.record(teacher, result.row, result.metrics, result.predictions)
+    params = made.params(teacher)
+    models.save_model(ledger.model_folder(teacher), teacher, params, inputs)
+    row = result.row | models.size_columns(models.pack_trial(teacher, params, inputs))
+    ledger.record(teacher, row, result.metrics, result.predictions)
     view.finished(title, made.outcomes, made.cost)
     return made.chunks
-
-
-def save_model(folder: Path, trial: TrialConfig, made: Executed, inputs: TaskInputs) -> None:
-    """Writes a trial's model with its tokenizer, its label names and how it is quantized."""
-    task = inputs.data.task
-    extras: dict[str, Any] = {"max_length": trial.data.max_length}
-    if trial.quantize.weight_bits is not None:
-        extras["quantize"] = {name: getattr(trial.quantize, name)
-                              for name in ("weight_bits", "activation_bits", "embedding_bits")}
-    save_pretrained(
-        folder, inputs.config, made.params(trial), label_names=task.label_names, tokenizer=inputs.tokenizer,
-        problem_type="regression" if task.regression else "single_label_classification", bertjax=extras,
-    )
-
-
-def _keep_models(ledger: Ledger, made: Executed, inputs: TaskInputs, keep_models: str) -> None:
-    """Writes the models that are to stay, and removes those that a better trial has taken the place of."""
-    new = [outcome for outcome in made.outcomes if outcome.row["status"] == "done"]
-    if keep_models == "none":
-        return
-    chosen = {outcome.trial.trial_id for outcome in new}
-    others: list[Row] = []
-    if keep_models == "best":
-        others = [row for row in ledger.rows() if ledger.has_model(row["trial_id"])]
-        chosen = best_ids([*others, *(outcome.row for outcome in new)])
-    for outcome in new:
-        if outcome.trial.trial_id in chosen:
-            save_model(ledger.model_folder(outcome.trial), outcome.trial, made, inputs)
-    if keep_models == "best":
-        for row in others:
-            if row["trial_id"] not in chosen:
-                ledger.drop_model(row["trial_id"])
-
-
-def best_ids(rows: Sequence[Row]) -> set[str]:
-    """The best trial of each task, student and subset, by the held-out training rows if there are any; else by dev.
-
-    Of equal scores the first.
-    """
-    def score(row: Row) -> float:
-        # Rows of a table have NaN where others have None, and NaN equals nothing.
-        known = row.get("select_score") is not None and row["select_score"] == row["select_score"]
-        return row["select_score"] if known else row["score"]
-
-    best: dict[tuple, Row] = {}
-    for row in rows:
-        cell = row["task"], row["model"], row["num_hidden_layers"], row["methods"]
-        if cell not in best or score(row) > score(best[cell]):
-            best[cell] = row
-    return {row["trial_id"] for row in best.values()}

@@ -28,8 +28,9 @@ from bertjax.sweep import run as run_module
 from bertjax.sweep import teacher as teacher_module
 from bertjax.sweep.inputs import task_inputs
 from bertjax.sweep.ledger import RESULT_COLUMNS, open_ledger
+from bertjax.sweep.models import best_ids
 from bertjax.sweep.plan import describe_plan
-from bertjax.sweep.run import best_ids, run_study
+from bertjax.sweep.run import run_study
 from bertjax.train.trial import student_trials, students
 from tests.small_model import WORDS, make_model_dir
 

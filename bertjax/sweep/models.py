@@ -1,0 +1,131 @@
+"""The models of a study: what each trial's weighs as a file, which ones stay on disk, and in which formats."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from bertjax.artifact.pack import size_bytes_entropy
+from bertjax.artifact.packed_folder import write_packed_folder
+from bertjax.artifact.packed_model import PackedModel, pack_model
+from bertjax.config import InputError
+from bertjax.data.tasks import METRICS
+from bertjax.model.hf import save_pretrained
+from bertjax.params import Params
+from bertjax.study import TrialConfig
+from bertjax.sweep.execute import Executed
+from bertjax.sweep.experiments import MINILM, MINILM_PACKAGE
+from bertjax.sweep.inputs import TaskInputs
+from bertjax.sweep.ledger import Ledger, Row
+from bertjax.sweep.outcome import Outcome
+
+log = logging.getLogger(__name__)
+
+
+def keep_models(ledger: Ledger, made: Executed, inputs: TaskInputs, keep: str) -> list[Outcome]:
+    """Writes the models that are to stay, and removes those that a better trial has taken the place of.
+
+    Args:
+        ledger: Where they are kept.
+        made: Trials that are not in it yet.
+        inputs: Their task.
+        keep: `all`, `none`, or `best`: of each task, student and subset the trial with the best score.
+
+    Returns:
+        The trials' outcomes with the sizes of their files, whether kept or not.
+    """
+    new = [outcome.row for outcome in made.outcomes if outcome.row["status"] == "done"]
+    others = [row for row in ledger.rows() if ledger.has_model(row["trial_id"])] if keep == "best" else []
+    chosen = set() if keep == "none" else best_ids([*others, *new]) if keep == "best" else {
+        row["trial_id"] for row in new}
+    outcomes = [_kept(ledger, made, outcome, inputs, chosen) for outcome in made.outcomes]
+    for row in others:
+        if row["trial_id"] not in chosen:
+            ledger.drop_model(row["trial_id"])
+    return outcomes
+
+
+def _kept(ledger: Ledger, made: Executed, outcome: Outcome, inputs: TaskInputs, chosen: set[str]) -> Outcome:
+    trial = outcome.trial
+    if outcome.row["status"] != "done":
+        return outcome
+    params = made.params(trial)
+    packed = pack_trial(trial, params, inputs)
+    outcome = replace(outcome, row=outcome.row | size_columns(packed))
+    if trial.trial_id in chosen:
+        save_model(ledger.model_folder(trial), trial, params, inputs)
+        if packed is not None:
+            write_packed_folder(ledger.packed_folder(trial), packed, inputs.tokenizer,
+                                scores_in_words(trial, outcome.row, inputs))
+    return outcome
+
+
+def save_model(folder: Path, trial: TrialConfig, params: Params, inputs: TaskInputs) -> None:
+    """Writes a trial's model with its tokenizer, its label names, how it is quantized and where it is from."""
+    task = inputs.data.task
+    extras: dict[str, Any] = {"max_length": trial.data.max_length, "origin": origin_of(trial)}
+    if trial.quantize.weight_bits is not None:
+        extras["quantize"] = asdict(trial.quantize)
+    save_pretrained(
+        folder, inputs.config, params, label_names=task.label_names, tokenizer=inputs.tokenizer,
+        problem_type="regression" if task.regression else "single_label_classification", bertjax=extras,
+    )
+
+
+def pack_trial(trial: TrialConfig, params: Params, inputs: TaskInputs) -> PackedModel | None:
+    """A trial's model, packed without entropy coding; None, with a line in the log, if a parameter is not finite."""
+    try:
+        return pack_model(params, inputs.config, trial.quantize, label_names=inputs.data.task.label_names,
+                          max_length=trial.data.max_length, origin=origin_of(trial))
+    except InputError as error:  # one that no dev row reads, such as that of a late position
+        log.warning("%s has no packed model: %s", trial.trial_id, error)
+        return None
+
+
+def size_columns(packed: PackedModel | None) -> dict[str, int | None]:
+    """The columns of results.csv about a packed model's file; blank without one."""
+    if packed is None:
+        return {"size_bytes_disk": None, "size_bytes_entropy": None}
+    return {"size_bytes_disk": packed.num_bytes, "size_bytes_entropy": size_bytes_entropy(packed.packed)}
+
+
+def origin_of(trial: TrialConfig) -> dict[str, str]:
+    """Where a trial's model is from, as it is kept in the model's own files."""
+    # Of a folder its name: where it lies on this machine says nothing elsewhere.
+    base = f"{MINILM} (package {MINILM_PACKAGE})" if trial.model == MINILM else \
+        Path(trial.model).name if Path(trial.model).expanduser().is_dir() else trial.model
+    return {"trial_id": trial.trial_id, "task": trial.task, "methods": trial.methods, "base_model": base}
+
+
+def scores_in_words(trial: TrialConfig, row: Row, inputs: TaskInputs) -> str:
+    """What a trial scores and how that was measured, for its model's card."""
+    split, examples = next(iter(inputs.data.dev.items()))
+    named = [f"{name} {row[name]:.2f}" for name in (*METRICS, "accuracy_mismatched") if row[name] is not None]
+    picked = ""
+    if trial.select_epoch is not None:
+        place = "held-out training rows" if trial.select_epoch == "train" else "these rows"
+        picked = f", of which epoch {row['selected_epoch']} was picked on {place}"
+    return (f"**{row['score']:.2f} points** ({', '.join(named).replace('_', ' ')}) on the {len(examples)} rows of the "
+            f"dev split \"{split}\" of {trial.task}: one training run with seed {trial.seed}, {trial.train.epochs} "
+            f"epochs at learning rate {trial.learning_rate:g}{picked}.")
+
+
+def best_ids(rows: Sequence[Row]) -> set[str]:
+    """The best trial of each task, student and subset, by the held-out training rows if there are any; else by dev.
+
+    Of equal scores the first.
+    """
+    def score(row: Row) -> float:
+        # Rows of a table have NaN where others have None, and NaN equals nothing.
+        known = row.get("select_score") is not None and row["select_score"] == row["select_score"]
+        return row["select_score"] if known else row["score"]
+
+    best: dict[tuple, Row] = {}
+    for row in rows:
+        cell = row["task"], row["model"], row["num_hidden_layers"], row["methods"]
+        if cell not in best or score(row) > score(best[cell]):
+            best[cell] = row
+    return {row["trial_id"] for row in best.values()}
