@@ -77,7 +77,7 @@ def _encoder_size(model: PackedModel, width: str) -> NamedSize:
     pattern = patterns.pop() if len(patterns) == 1 else None
     if pattern is None:
         return NamedSize(name, f"{100 * encoder_ratio(bits):.2f} %", f"the encoder's matrices at {width} in percent of "
-                         "float32; zeros count, since they have no N:M pattern; no scales")
+                         "float32; zeros count, since they are not stored as N:M; no scales")
     n, m = pattern
     shares = [100 * encoder_ratio(bits, m, n, count_index) for count_index in (True, False)]
     return NamedSize(name, f"{shares[0]:.2f} %", f"the encoder's matrices, {n}:{m} at {width} with indices, in percent "

@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bertjax.artifact.inspection import Inspection, inspect_model
+from bertjax.artifact.named_sizes import megabytes
 from bertjax.config import InputError, require
 from bertjax.report.page import write_atomically
 from bertjax.report.plots import style
@@ -57,8 +58,8 @@ def show_model(source: str, png: Path | None = None) -> None:
 
 def rendered(inspection: Inspection) -> Group:
     """What `show_model` prints."""
-    return Group(Text(_title(inspection)), _layers(inspection), _parts(inspection), *_bars(inspection), Text(),
-                 _sizes(inspection))
+    return Group(Text(inspection.where), Text(_title(inspection)), _layers(inspection), _parts(inspection),
+                 *_bars(inspection), Text(), _sizes(inspection))
 
 
 def inspection_png(inspection: Inspection, scale: float = 2) -> bytes:
@@ -94,9 +95,9 @@ def _check_file(file: Path) -> None:
 
 def _title(inspection: Inspection) -> str:
     config, origin = inspection.model.config, inspection.model.origin
-    what = " ".join(str(origin[name]) for name in ("task", "methods") if name in origin)
-    return (f"{inspection.where}: {config.num_hidden_layers} layers, hidden size {config.hidden_size}"
-            f"{', ' + what if what else ''}")
+    of = "".join(f", {origin[name]}" for name in ("task", "methods") if name in origin)
+    return (f"{config.num_hidden_layers} layers, hidden size {config.hidden_size}{of}: "
+            f"{megabytes(inspection.file_bytes)}")
 
 
 def _layers(inspection: Inspection) -> Table:

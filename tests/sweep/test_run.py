@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import jax
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,6 +17,8 @@ from safetensors.numpy import load_file, save_file
 
 import bertjax
 from bertjax.artifact.load import load
+from bertjax.artifact.packed_folder import pack_folder
+from bertjax.artifact.packed_model import PACKED_FILE, read_packed_model
 from bertjax.config import AugmentConfig, InputError, TeacherConfig
 from bertjax.data.examples import SELECTION
 from bertjax.data.sources import load_task
@@ -27,8 +30,8 @@ from bertjax.study import METHODS, StudyConfig
 from bertjax.sweep import run as run_module
 from bertjax.sweep import teacher as teacher_module
 from bertjax.sweep.inputs import task_inputs
-from bertjax.sweep.ledger import RESULT_COLUMNS, open_ledger
-from bertjax.sweep.models import best_ids
+from bertjax.sweep.ledger import RESULT_COLUMNS, Ledger, open_ledger
+from bertjax.sweep.models import best_ids, pack_trial, size_columns
 from bertjax.sweep.plan import describe_plan
 from bertjax.sweep.run import run_study
 from bertjax.train.trial import student_trials, students
@@ -91,6 +94,43 @@ def test_a_loaded_trial_scores_what_its_row_says(finished: tuple[Path, pd.DataFr
         assert all(sum(p["probabilities"].values()) == pytest.approx(1) for p in predictions)
 
 
+def test_every_trial_has_a_packed_model_of_the_size_that_its_row_says(
+    finished: tuple[Path, pd.DataFrame], study: StudyConfig, tmp_path: Path
+) -> None:
+    run_dir, results = finished
+    data = load_task("colours", study.data)
+    for row in results.itertuples():
+        trial = run_dir / "trials" / row.trial_id
+        file = trial / "packed" / PACKED_FILE
+        assert row.size_bytes_disk == file.stat().st_size > 0
+        assert 0 < row.size_bytes_entropy < row.size_bytes_disk
+        kept = read_packed_model(file)
+        assert dict(kept.origin) == {"trial_id": row.trial_id, "task": "colours", "methods": row.methods,
+                                     "base_model": Path(study.model or "").name}
+        # What the float weights of model/ pack to.
+        pack_folder(trial, tmp_path / row.trial_id)
+        assert (tmp_path / row.trial_id / PACKED_FILE).read_bytes() == file.read_bytes()
+        if row.methods in ("none", "QKP"):
+            assert bertjax.load(file).evaluate(data) == bertjax.load(trial).evaluate(data)
+        card = (file.parent / "README.md").read_text()
+        assert f"**{row.score:.2f} points**" in card and f"{row.size_bytes_disk:,} bytes" in card
+        assert "24 rows" in card and "seed 0" in card and Path(study.model or "").name in card
+    assert pd.read_csv(run_dir / "teachers.csv")["size_bytes_disk"].gt(0).all()
+    assert not list(run_dir.glob("teachers/*/packed"))
+
+
+def test_a_parameter_that_is_not_finite_leaves_the_sizes_blank(
+    finished: tuple[Path, pd.DataFrame], study: StudyConfig, messages: pytest.LogCaptureFixture
+) -> None:
+    (trial,) = student_trials(replace(study, methods=("none",)), "colours", students(study)[0])
+    params = jax.tree.map(np.array, load(finished[0] / "trials" / trial.trial_id).params)
+    inputs = task_inputs([trial])
+    assert size_columns(pack_trial(trial, params, inputs))["size_bytes_disk"] > 0
+    params["bert"]["embeddings"]["position_embeddings"]["embedding"][-1, -1] = np.inf
+    assert set(size_columns(pack_trial(trial, params, inputs)).values()) == {None}
+    assert f"{trial.trial_id} has no packed model" in messages.text and "must be finite" in messages.text
+
+
 def test_metrics_per_epoch_end_with_the_row(finished: tuple[Path, pd.DataFrame]) -> None:
     run_dir, results = finished
     for row in results.itertuples():
@@ -135,7 +175,9 @@ def test_only_what_is_missing_is_trained(
     assert results["methods"].tolist() == ["none", "K", "P"]
     after = files_of(tmp_path)
     assert all(after[name] == content for name, content in first.items() if name.startswith("trials/"))
-    assert not list(tmp_path.glob("trials/*/model"))
+    assert not list(tmp_path.glob("trials/*/model")) and not list(tmp_path.glob("trials/*/packed"))
+    sizes = finished[1].set_index("trial_id").loc[results["trial_id"], "size_bytes_disk"]
+    assert results["size_bytes_disk"].tolist() == sizes.tolist()  # without a kept model too
     # A trial alone is the trial of the grid: the eight of `finished` give the same scores.
     wanted = finished[1].set_index("trial_id")["score"]
     assert results.set_index("trial_id")["score"].to_dict() == wanted.loc[results["trial_id"]].to_dict()
@@ -145,14 +187,18 @@ def test_known_results_are_taken_over_and_only_the_rest_is_trained(
     study: StudyConfig, tmp_path: Path, messages: pytest.LogCaptureFixture, finished: tuple[Path, pd.DataFrame]
 ) -> None:
     run_dir, results = finished
-    old = results.drop(columns=["copies", "select_score", "selected_epoch"])  # as a former version wrote it
+    sizes = ["size_bytes_disk", "size_bytes_entropy"]
+    old = results.drop(columns=[*sizes, "copies", "select_score", "selected_epoch"])  # as a former version wrote it
     old.loc[old["methods"] == "P", "status"] = "failed"
     old.to_csv(tmp_path / "old.csv", index=False)
     asked = replace(study, methods=("none", "K", "P"))
     again = run_study(asked, tmp_path / "run", keep_models="none", known=tmp_path / "old.csv")
     assert "2 results taken over" in messages.text and "1 trials to train" in messages.text
     wanted = results.set_index("methods").loc[["none", "K", "P"]].reset_index()[results.columns]
-    pd.testing.assert_frame_equal(again.drop(columns="train_seconds"), wanted.drop(columns="train_seconds"))
+    other = ["train_seconds", *sizes]
+    pd.testing.assert_frame_equal(again.drop(columns=other), wanted.drop(columns=other))
+    assert again[sizes].isna().all(axis=1).tolist() == [True, True, False]
+    assert again.loc[2, sizes].tolist() == wanted.loc[2, sizes].tolist()
     assert write_report(tmp_path / "run").is_file()
 
 
@@ -305,7 +351,8 @@ def test_a_diverging_trial_is_marked_and_the_others_are_not(study: StudyConfig, 
     results = run_study(replace(study, methods=("none", "Q"), learning_rates=(1e-2, 1e30)), tmp_path)
     by_rate = results.groupby("learning_rate")["status"].agg(set).to_dict()
     assert by_rate == {1e-2: {"done"}, 1e30: {"diverged"}}
-    assert results.loc[results["status"] == "diverged", "score"].isna().all()
+    assert results.loc[results["status"] == "diverged", ["score", "size_bytes_disk", "size_bytes_entropy"]].isna(
+        ).all(axis=None)
     with pytest.raises(InputError, match="diverged"):
         load(tmp_path / "trials" / results.loc[results["status"] == "diverged", "trial_id"].iloc[0])
 
@@ -350,6 +397,13 @@ def test_best_keeps_one_model_of_each_subset(study: StudyConfig, tmp_path: Path)
     results = run_study(replace(study, methods=("none", "P"), seeds=(0, 1)), tmp_path, keep_models="best")
     kept = {path.parent.name for path in tmp_path.glob("trials/*/model")}
     assert kept == best_ids(results.to_dict("records")) and len(kept) == 2
+    assert {path.parent.name for path in tmp_path.glob("trials/*/packed")} == kept
+    ledger = Ledger(tmp_path)
+    for trial_id in kept:
+        shutil.rmtree(tmp_path / "trials" / trial_id / "model")
+        assert ledger.has_model(trial_id) and load(tmp_path / "trials" / trial_id).origin["trial_id"] == trial_id
+        ledger.drop_model(trial_id)
+        assert not ledger.has_model(trial_id) and not (tmp_path / "trials" / trial_id / "packed").exists()
 
 
 def test_another_study_is_refused_and_nothing_changes(finished: tuple[Path, pd.DataFrame], study: StudyConfig) -> None:
