@@ -32,6 +32,7 @@ from bertjax.config import (
 )
 from bertjax.study import METHODS, StudyConfig
 from bertjax.sweep.view import View
+from tests.small_model import make_model_dir
 
 SWEEP = ["sweep", "demo", "--run-dir", "unused"]
 
@@ -298,6 +299,45 @@ def test_predict_writes_a_table_for_people_and_json_for_programs(
         assert "a [bold]pear" in out and "food 0.750  act 0.250" in out
     else:
         assert json.loads(out) == {"text": "a [bold]pear", **model.predict([])[0]}
+
+
+def test_pack_and_inspect_a_model_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = make_model_dir(tmp_path / "model")
+    assert exit_of("pack", str(model), "--output", str(tmp_path / "small"), "--float-type", "float16") == 0
+    num_bytes = (tmp_path / "small" / "model.bertjax").stat().st_size
+    assert capsys.readouterr().out == f"written: {tmp_path / 'small'} ({num_bytes:,} bytes of model)\n"
+    assert exit_of("inspect", str(tmp_path / "small"), "--png", str(tmp_path / "parts.png")) == 0
+    out = capsys.readouterr().out
+    assert f"{num_bytes:,}" in out and "float16" in out and "paper (A" in out
+    assert (tmp_path / "parts.png").read_bytes().startswith(b"\x89PNG")
+    assert exit_of("predict", str(tmp_path / "small"), "red circle") == 0
+    assert "label" in json.loads(capsys.readouterr().out)
+    damaged = bytearray((tmp_path / "small" / "model.bertjax").read_bytes())
+    damaged[-1] ^= 1
+    (tmp_path / "small" / "model.bertjax").write_bytes(damaged)
+    for argv, said in ((["predict", "small", "a"], "damaged"), (["inspect", "small"], "damaged"),
+                       (["inspect", "nothing"], "no such folder"), (["pack", "nothing", "--output", "new"], "folder"),
+                       (["pack", "model", "--output", "small"], "must be a new or empty folder"),
+                       (["inspect", "model", "--png", "no/parts.png"], "--png must lie in a folder")):
+        paths = [str(tmp_path / word) if word in ("small", "nothing", "new", "model") else word for word in argv]
+        assert exit_of(*paths) == 2
+        captured = capsys.readouterr()
+        assert captured.err.startswith("bertjax: ") and said in captured.err and captured.err.count("\n") == 1
+        assert captured.out == "" and not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("flags", [[], ["--entropy"], ["--entropy", "--float-type", "bfloat16"]])
+def test_pack_flags_reach_the_packing(flags: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+
+    def pack_folder(*args: Any, **options: Any) -> int:
+        calls.append((args, options))
+        return 12345
+
+    backend(monkeypatch, "bertjax.artifact.packed_folder", pack_folder=pack_folder)
+    assert exit_of("pack", "m", "--output", "o", *flags) == 0
+    assert calls == [(("m", Path("o")), {"entropy": "--entropy" in flags,
+                                         "float_type": "bfloat16" if "bfloat16" in flags else "float32"})]
 
 
 def test_a_reader_that_leaves_is_no_error() -> None:

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 
 from bertjax.artifact import packed_folder
+from bertjax.artifact.codes import model_codes
+from bertjax.artifact.export_hf import weight_only
 from bertjax.artifact.load import Model, load
 from bertjax.artifact.named_sizes import named_sizes
 from bertjax.artifact.packed_file import read_packed, write_packed
@@ -72,6 +74,14 @@ def test_a_regression_model_comes_back(model: Model, tmp_path: Path) -> None:
     write_packed_folder(tmp_path / "new", pack_loaded(one), one.tokenizer)
     found = load(tmp_path / "new" / PACKED_FILE)
     assert found.regression and found.label_names == () and "score" in found.predict(["red"])[0]
+
+
+def test_what_exports_write_of_it_is_that_of_the_model(sparse: Model, packed_dir: Path) -> None:
+    ours, packed = weight_only(sparse), weight_only(load(packed_dir))
+    assert jax.tree.all(jax.tree.map(np.array_equal, ours.params, packed.params))
+    codes, again = model_codes(sparse.params, sparse.quantize), model_codes(load(packed_dir).params, sparse.quantize)
+    assert codes.keys() == again.keys()
+    assert all(np.array_equal(again[path].codes, found.codes) for path, found in codes.items())
 
 
 @pytest.mark.parametrize("entropy", [False, True])

@@ -10,9 +10,10 @@ import pandas as pd
 import pytest
 
 from bertjax.config import InputError
-from bertjax.report.page import read_results, vega_bundle, write_report
+from bertjax.report.page import read_results, trial_rows, vega_bundle, write_report
 from bertjax.report.provenance import command
 from bertjax.report.published import figure_one_results
+from bertjax.report.tables import clean
 from bertjax.study import METHODS
 from bertjax.sweep.ledger import RESULT_COLUMNS
 
@@ -42,6 +43,18 @@ def test_shows_every_trial_and_the_lost_one(run_dir: Path, page: str) -> None:
     lost = results.loc[results["status"] == "diverged", "trial_id"].item()
     assert f"<code>{lost}</code>" in visible and "2 of 3 seeds" in visible
     assert "bertjax sweep eight-subsets" in visible and "size: paper convention a" in visible.lower()
+
+
+def test_every_size_of_a_trial_has_its_convention_in_its_title(row) -> None:
+    sizes = {"size_bytes_fp32": 4_000_000, "size_bytes_paper": 1_000_000, "size_bytes_disk": 1_234_567,
+             "size_bytes_entropy": 1_100_000}
+    shown = trial_rows(clean(pd.DataFrame([row("none", **sizes), row("Q", score=None)])))
+    at = shown["columns"].index("fp32 MB")
+    assert shown["columns"][at:at + 4] == ["fp32 MB", "size MB (paper)", "file MB", "entropy MB"]
+    assert shown["rows"][0][at:at + 4] == ["4.00", "1.00", "1.23", "1.10"]
+    assert shown["rows"][1][at + 2:at + 4] == ["", ""] and all(shown["numeric"][at:at + 4])
+    former = trial_rows(clean(pd.DataFrame([row("none")])))  # a table without them has no blank columns
+    assert "size MB (paper)" in former["columns"] and not {"file MB", "entropy MB"} & set(former["columns"])
 
 
 def test_loads_nothing_from_outside(page: str) -> None:
