@@ -241,6 +241,7 @@ def _seed_note(tables: Mapping[str, pd.DataFrame]) -> str:
                 "Run more seeds before deciding on them.")
     low, high = int(counts.min()), int(counts.max())
     seeds = f"{low} seeds" if low == high else f"{low} to {high} seeds"
-    spread = tasks["score_std"].median()
-    return (f"Scores are means over {seeds}. On one task, the seeds of a setting spread by ±{spread:.1f} points "
-            "(median standard deviation); differences smaller than that are not settled.")
+    spreads = tasks.groupby("task", sort=False)["score_std"].median().dropna()
+    where = ", ".join(f"±{spread:.1f} on {task}" for task, spread in spreads.items())
+    return (f"Scores are means over {seeds}. The seeds of a setting spread by {where} (points, median standard "
+            "deviation); differences smaller than that are not settled.")

@@ -77,6 +77,12 @@ def test_one_seed_has_no_known_spread(study, grid) -> None:
     assert "means over 3 seeds" in headline(clean(grid())).notes[0]
 
 
+def test_each_task_has_its_own_spread(row) -> None:
+    rows = [row(task=task, seed=seed, score=70 + seed * step) for task, step in (("mrpc", 1), ("stsb", 20))
+            for seed in (0, 1)]
+    assert "spread by ±0.7 on mrpc, ±14.1 on stsb" in headline(clean(pd.DataFrame(rows))).notes[0]
+
+
 def test_nothing_finished(study) -> None:
     summary = headline(study({"none": np.nan, "Q": np.nan}, status="diverged"))
     assert summary.sentence == "No trial has a score yet (2 diverged)."
