@@ -17,9 +17,9 @@ Found: `experiments/results/glue_minilm.csv`, `glue_minilm_teachers.csv` and `gl
     STS-B       48.2  48.4  49.7  34.0  52.3  33.5  34.3  36.7      85.8
     megabytes   69.6  17.4  69.6  56.8  17.4  14.2  56.8  14.2      90.9
 
-  Q costs nothing that 3 seeds can tell, and P costs 1.8 points on SST-2. The other two tasks cannot say what compression
-  costs: on MRPC always answering "paraphrase" scores 74.8, and on STS-B the student is still learning when its 3 epochs
-  end (its seeds spread by 14 points).
+  Q costs nothing that 3 seeds can tell, and P costs 1.8 points on SST-2. The other two tasks cannot say what
+  compression costs: on MRPC always answering "paraphrase" scores 74.8, and on STS-B the student is still learning when
+  its 3 epochs end (its seeds spread by 14 points).
 """
 
 from bertjax.config import DataConfig, TrainConfig
