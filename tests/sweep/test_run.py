@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -31,7 +32,8 @@ from bertjax.sweep import run as run_module
 from bertjax.sweep import teacher as teacher_module
 from bertjax.sweep.inputs import task_inputs
 from bertjax.sweep.ledger import RESULT_COLUMNS, Ledger, open_ledger
-from bertjax.sweep.models import best_ids, pack_trial, size_columns
+from bertjax.sweep.models import best_ids, keep_models, pack_trial, size_columns
+from bertjax.sweep.outcome import Outcome, base_row
 from bertjax.sweep.plan import describe_plan
 from bertjax.sweep.run import run_study
 from bertjax.train.trial import student_trials, students
@@ -129,6 +131,16 @@ def test_a_parameter_that_is_not_finite_leaves_the_sizes_blank(
     params["bert"]["embeddings"]["position_embeddings"]["embedding"][-1, -1] = np.inf
     assert set(size_columns(pack_trial(trial, params, inputs)).values()) == {None}
     assert f"{trial.trial_id} has no packed model" in messages.text and "must be finite" in messages.text
+
+
+def test_the_model_of_a_diverged_trial_is_neither_measured_nor_kept(study: StudyConfig, tmp_path: Path) -> None:
+    (trial,) = student_trials(replace(study, methods=("none",)), "colours", students(study)[0])
+    inputs = task_inputs([trial])
+    row = base_row(trial, inputs) | {"status": "diverged"}
+    made = SimpleNamespace(outcomes=[Outcome(trial, row, [], {})], params=None)  # None: nothing may ask for them
+    (outcome,) = keep_models(Ledger(tmp_path), made, inputs, "all")
+    assert outcome.row["size_bytes_disk"] is None and outcome.row["size_bytes_entropy"] is None
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_metrics_per_epoch_end_with_the_row(finished: tuple[Path, pd.DataFrame]) -> None:
