@@ -26,6 +26,7 @@ from bertjax.cli_args import (
     Convert,
     DataOptions,
     Evaluate,
+    Export,
     Inspect,
     Pack,
     Plan,
@@ -42,10 +43,11 @@ from bertjax.sweep.experiments import load_study, override
 
 if TYPE_CHECKING:
     from bertjax.cli_args import GridOptions
+    from bertjax.data.sources import TaskData
 
 ABOUT = f"bertjax {bertjax.__version__}: every subset of quantization (Q), distillation (K) and pruning (P) of a BERT."
 
-Command = Sweep | Plan | Train | Evaluate | Predict | Report | Convert | Pack | Inspect
+Command = Sweep | Plan | Train | Evaluate | Predict | Report | Pack | Inspect | Export | Convert
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -134,6 +136,8 @@ def run(command: Command) -> None:
         case Report():
             from bertjax.report.page import write_report
             print(f"report: {write_report(command.run_dir)}")
+        case Export():
+            export(command)
         case Convert():
             from bertjax.model.torch_convert import convert_bin
             convert_bin(command.src, command.dst)
@@ -246,18 +250,35 @@ def check_writable(folder: Path, flag: str = "--run-dir") -> None:
 
 def evaluate(command: Evaluate) -> None:
     """Prints the metrics of a model on a task's dev rows, in points."""
-    values = data_values(command.data)
     require(bool(command.task) != bool(command.data.dev_file), "evaluate needs either --task or --dev-file")
-    if command.data.dev_file:  # the classes are those of the training file; without one, of the dev file
-        values.setdefault("train_file", command.data.dev_file)
-    data = DataConfig(**values)
+    data = task_data(command.task, command.data)
     from bertjax.artifact.load import load
-    from bertjax.data.sources import load_task
-    metrics = load(command.model).evaluate(load_task(command.task or f"own-{Path(data.dev_file or '').stem}", data))
+    metrics = load(command.model).evaluate(data)
     if sys.stdout.isatty():
         print("\n".join(f"{name:<22}{value:7.2f}" for name, value in metrics.items()))
     else:
         print(json.dumps(metrics, default=float))
+
+
+def task_data(task: str | None, options: DataOptions) -> TaskData:
+    """The rows of a task, or of own files, which have no task's name."""
+    values = data_values(options)
+    if options.dev_file:  # the classes are those of the training file; without one, of the dev file
+        values.setdefault("train_file", options.dev_file)
+    data = DataConfig(**values)
+    from bertjax.data.sources import load_task
+    return load_task(task or f"own-{Path(data.dev_file or '').stem}", data)
+
+
+def export(command: Export) -> None:
+    """Writes a model in another format and says where, how large it is, and how far its logits are from the model's."""
+    require(not (command.task and command.data.dev_file), "export takes --task or --dev-file, got both")
+    data = task_data(command.task, command.data) if command.task or command.data.dev_file else None
+    require(data is not None or not data_values(command.data),
+            "export reads data only for a task: give --task or --dev-file too")
+    from bertjax.artifact.export import export
+    made = export(command.model, command.format, command.output, data)
+    print(f"written: {made.folder} ({made.num_bytes:,} bytes)\nparity:  {made.parity}")
 
 
 def predict(command: Predict) -> None:

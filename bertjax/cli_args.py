@@ -318,6 +318,21 @@ class Report:
 
 
 @dataclass(frozen=True)
+class Export:
+    """Write a trained model for transformers, ONNX Runtime or StableHLO, and compare its logits with the model's."""
+
+    model: Positional[str]
+    """Hub name, folder, or a trial's folder."""
+    format: Literal["hf", "onnx", "stablehlo"]
+    """What reads it: transformers, ONNX Runtime, or anything that runs StableHLO."""
+    output: Path
+    """New or empty folder to write."""
+    task: Text = None
+    """Compare on this task's dev rows, and state the score; without it and --dev-file, compare on made-up rows."""
+    data: OmitArgPrefixes[DataOptions] = field(default_factory=DataOptions)
+
+
+@dataclass(frozen=True)
 class Convert:
     """Turn an old pickled checkpoint (pytorch_model.bin) into safetensors; needs the torch extra."""
 
@@ -329,6 +344,6 @@ class Convert:
 
 COMMANDS: dict[str, type] = {
     "sweep": Sweep, "plan": Plan, "train": Train, "evaluate": Evaluate, "predict": Predict, "report": Report,
-    "convert": Convert, "pack": Pack, "inspect": Inspect,
+    "pack": Pack, "inspect": Inspect, "export": Export, "convert": Convert,
 }
 """The commands by name, in the order of `bertjax --help`."""
