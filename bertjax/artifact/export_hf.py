@@ -51,10 +51,14 @@ def has_torch() -> bool:
 
 def transformers_run(folder: Path) -> Run:
     """What computes the logits of a batch with PyTorch."""
-    import torch
     from transformers import AutoModelForSequenceClassification
 
-    made: Any = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    return torch_run(AutoModelForSequenceClassification.from_pretrained(folder).eval())
+
+
+def torch_run(made: Any) -> Run:
+    """What computes the logits of a batch with a classifier of transformers."""
+    import torch
 
     def run(ids: np.ndarray, mask: np.ndarray, types: np.ndarray) -> np.ndarray:
         named = {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}

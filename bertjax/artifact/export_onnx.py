@@ -41,11 +41,18 @@ def write_onnx(model: Model, folder: Path, unsigned_weights: bool = False) -> Mo
     return computed_by(model, onnx_run(folder / FILE))
 
 
-def onnx_run(file: Path) -> Run:
-    """What computes the logits of a batch with an exported file, on the CPU."""
+def onnx_run(file: Path, threads: int | None = None) -> Run:
+    """What computes the logits of a batch with an exported file, on the CPU.
+
+    Args:
+        threads: Threads of an operator; None: as many as cores.
+    """
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    if threads is not None:
+        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
 
     def run(ids: np.ndarray, mask: np.ndarray, types: np.ndarray) -> np.ndarray:
         named = {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -73,7 +73,8 @@ class Model:
         mask = np.ones(ids.shape, bool) if attention_mask is None else np.asarray(attention_mask) != 0
         types = np.zeros(ids.shape, np.int32) if token_type_ids is None else np.asarray(token_type_ids, np.int32)
         self._check(ids, mask, types)
-        return np.asarray(self._forward(self.params, Inputs(*map(jnp.asarray, (ids, types, mask)))))
+        forward = _forward(self.config, self.quantize)
+        return np.asarray(forward(self.params, Inputs(*map(jnp.asarray, (ids, types, mask)))))
 
     def predict(self, texts: Sequence[str] | Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
         """For each text or pair its `label` and `probabilities` by class name, or its `score` for regression."""
@@ -131,21 +132,11 @@ class Model:
                 f"got {', '.join(self.label_names)}")
         return [self.label_names.index(name) for name in task.label_names]
 
-    @functools.cached_property
-    def _forward(self) -> Any:
-        model, bits = logits_fn(self.config, dot_general(self.quantize)), self.quantize.embedding_bits
-        return jax.jit(lambda params, inputs: model(quantize_embeddings(params, bits), inputs, None))
-
     def _logits_of(self, tokens: TokenizedSplit) -> Float[np.ndarray, "row labels"]:
-        edges = choose_edges(tokens.lengths, MAX_EDGES, BATCH_SIZE)
-        padded = tokens.padded(edges[-1], self.config.pad_token_id)
         made = np.zeros((len(tokens), self.config.num_labels), np.float32)
-        for length, rows, weight in eval_batches(tokens.lengths, edges, BATCH_SIZE):
-            at = np.arange(length)
-            mask = at < tokens.lengths[rows, None]
-            types = mask & (at >= tokens.second_start[rows, None])
-            real = weight > 0
-            made[rows[real]] = self.logits(padded[rows, :length], mask, types)[real]
+        for batch in padded_batches(tokens, self.config.pad_token_id):
+            logits = self.logits(batch.input_ids, batch.attention_mask, batch.token_type_ids)
+            made[batch.rows] = logits[:len(batch.rows)]
         return made
 
     def _check(self, ids: np.ndarray, mask: Bool[np.ndarray, "batch seq"], types: np.ndarray) -> None:
@@ -158,6 +149,35 @@ class Model:
                                     ("token_type_ids", types, self.config.type_vocab_size)):
             require(values.size == 0 or (values.min() >= 0 and values.max() < bound),
                     f"{name} must be in [0, {bound}), got values up to {values.max(initial=0)}")
+
+
+class Batch(NamedTuple):
+    """Rows of about one length, padded to the length of the batch."""
+
+    input_ids: Int[np.ndarray, "batch seq"]
+    attention_mask: Bool[np.ndarray, "batch seq"]
+    token_type_ids: Bool[np.ndarray, "batch seq"]
+    rows: Int[np.ndarray, " real"]
+    """Which rows these are; what follows them fills up the batch."""
+
+
+def padded_batches(tokens: TokenizedSplit, pad_token_id: int, batch_size: int = BATCH_SIZE) -> list[Batch]:
+    """Every row once, shortest first, in batches of at most `MAX_EDGES` lengths."""
+    edges = choose_edges(tokens.lengths, MAX_EDGES, batch_size)
+    padded, made = tokens.padded(edges[-1], pad_token_id), []
+    for length, rows, weight in eval_batches(tokens.lengths, edges, batch_size):
+        at = np.arange(length)
+        mask = at < tokens.lengths[rows, None]
+        types = mask & (at >= tokens.second_start[rows, None])
+        made.append(Batch(padded[rows, :length], mask, types, rows[weight > 0]))
+    return made
+
+
+@functools.lru_cache(maxsize=16)
+def _forward(config: BertConfig, quantize: QuantizeConfig) -> Any:
+    """The compiled model; models of one shape share it."""
+    model, bits = logits_fn(config, dot_general(quantize)), quantize.embedding_bits
+    return jax.jit(lambda params, inputs: model(quantize_embeddings(params, bits), inputs, None))
 
 
 def load(source: str | os.PathLike[str]) -> Model:
