@@ -22,7 +22,9 @@ import tyro
 
 import bertjax
 from bertjax.cli_args import (
+    BENCH,
     COMMANDS,
+    BenchInference,
     Convert,
     DataOptions,
     Evaluate,
@@ -36,18 +38,17 @@ from bertjax.cli_args import (
     Sweep,
     Train,
 )
-from bertjax.config import DataConfig, InputError, require
+from bertjax.config import InputError, require
 from bertjax.heap import restart_with_tuned_heap
 from bertjax.study import StudyConfig
 from bertjax.sweep.experiments import load_study, override
 
 if TYPE_CHECKING:
     from bertjax.cli_args import GridOptions
-    from bertjax.data.sources import TaskData
 
 ABOUT = f"bertjax {bertjax.__version__}: every subset of quantization (Q), distillation (K) and pruning (P) of a BERT."
 
-Command = Sweep | Plan | Train | Evaluate | Predict | Report | Pack | Inspect | Export | Convert
+Command = Sweep | Plan | Train | Evaluate | Predict | Report | Pack | Inspect | Export | BenchInference | Convert
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -60,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     command: Command | None = None
     try:
         command = parse(argv)
-        if own_process and isinstance(command, Sweep | Train | Evaluate | Predict):
+        if own_process and isinstance(command, Sweep | Train | Evaluate | Predict | BenchInference):
             restart_with_tuned_heap()
         prepare_process()
         run(command)
@@ -80,6 +81,12 @@ def main(argv: Sequence[str] | None = None) -> None:
 def parse(argv: Sequence[str]) -> Command:
     """The command that `argv` spells; leaves the process after help (0) and after arguments that are wrong (2)."""
     config = (tyro.conf.PositionalMetavarFromFieldName,)
+    if argv and argv[0] == "bench":
+        # The None that tyro does not show makes two of what is one command yet, so that it has a name.
+        named = [Annotated[form, tyro.conf.subcommand(name)] for name, form in BENCH.items()]
+        kinds: Any = functools.reduce(operator.or_, named, Annotated[None, tyro.conf.Suppress])
+        return tyro.cli(kinds, prog="bertjax bench", description=COMMANDS["bench"].__doc__,
+                        args=argv[1:] or ["--help"], config=config)
     if argv and argv[0] in COMMANDS:  # building one parser instead of seven saves 0.05 s
         return tyro.cli(COMMANDS[argv[0]], prog=f"bertjax {argv[0]}", args=argv[1:], config=config)
     forms = [Annotated[form, tyro.conf.subcommand(name)] for name, form in COMMANDS.items()]
@@ -138,6 +145,9 @@ def run(command: Command) -> None:
             print(f"report: {write_report(command.run_dir)}")
         case Export():
             export(command)
+        case BenchInference():
+            from bertjax.cli_bench import bench_inference
+            bench_inference(command, data_values(command.data))
         case Convert():
             from bertjax.model.torch_convert import convert_bin
             convert_bin(command.src, command.dst)
@@ -251,8 +261,9 @@ def check_writable(folder: Path, flag: str = "--run-dir") -> None:
 def evaluate(command: Evaluate) -> None:
     """Prints the metrics of a model on a task's dev rows, in points."""
     require(bool(command.task) != bool(command.data.dev_file), "evaluate needs either --task or --dev-file")
-    data = task_data(command.task, command.data)
     from bertjax.artifact.load import load
+    from bertjax.data.sources import load_rows
+    data = load_rows(command.task, data_values(command.data))
     metrics = load(command.model).evaluate(data)
     if sys.stdout.isatty():
         print("\n".join(f"{name:<22}{value:7.2f}" for name, value in metrics.items()))
@@ -260,23 +271,15 @@ def evaluate(command: Evaluate) -> None:
         print(json.dumps(metrics, default=float))
 
 
-def task_data(task: str | None, options: DataOptions) -> TaskData:
-    """The rows of a task, or of own files, which have no task's name."""
-    values = data_values(options)
-    if options.dev_file:  # the classes are those of the training file; without one, of the dev file
-        values.setdefault("train_file", options.dev_file)
-    data = DataConfig(**values)
-    from bertjax.data.sources import load_task
-    return load_task(task or f"own-{Path(data.dev_file or '').stem}", data)
-
-
 def export(command: Export) -> None:
     """Writes a model in another format and says where, how large it is, and how far its logits are from the model's."""
     require(not (command.task and command.data.dev_file), "export takes --task or --dev-file, got both")
-    data = task_data(command.task, command.data) if command.task or command.data.dev_file else None
-    require(data is not None or not data_values(command.data),
-            "export reads data only for a task: give --task or --dev-file too")
+    values = data_values(command.data)
+    named = bool(command.task or command.data.dev_file)
+    require(named or not values, "export reads data only for a task: give --task or --dev-file too")
     from bertjax.artifact.export import export
+    from bertjax.data.sources import load_rows
+    data = load_rows(command.task, values) if named else None
     made = export(command.model, command.format, command.output, data)
     print(f"written: {made.folder} ({made.num_bytes:,} bytes)\nparity:  {made.parity}")
 

@@ -342,8 +342,43 @@ class Convert:
     """Folder to write."""
 
 
+@dataclass(frozen=True)
+class BenchInference:
+    """Latency, throughput and score of trained models in JAX, ONNX Runtime and PyTorch, in turns on the same batches.
+
+    Against the float model in ONNX Runtime, its quantize_dynamic, and with --ptq other quantizations without training.
+    """
+
+    models: Positional[tuple[str, ...]]
+    """Run directories of a sweep (all models that were kept), trials' folders, or folders of models."""
+    task: Text = None
+    """Whose dev rows are read; of a run directory with one task that one."""
+    data: OmitArgPrefixes[DataOptions] = field(default_factory=DataOptions)
+    threads: int = 1
+    """CPUs that this process keeps to, and threads of ONNX Runtime and PyTorch."""
+    rounds: int = 5
+    """Rounds that count; one more warms up."""
+    batch_sizes: tuple[int, ...] = (1, 8, 32)
+    """Rows of a batch."""
+    batches: int = 40
+    """At most so many batches of each size, evenly spaced among the dev rows in the order of their lengths."""
+    ptq: FlagCreatePairsOff[Annotated[bool, arg(help_behavior_hint="")]] = False
+    """Also quantize every float model without training: int8 static, int16, weight-only int8 and int4, as Q does."""
+    output: Annotated[Union[None, Path], _optional("FILE")] = None
+    """JSON with all numbers, the machine and the versions; for a run directory latency.csv in it is written anyway."""
+
+
+BENCH: dict[str, type] = {"inference": BenchInference}
+"""What `bertjax bench` measures, by name."""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Measure speed: `bertjax bench inference --help`."""
+
+
 COMMANDS: dict[str, type] = {
     "sweep": Sweep, "plan": Plan, "train": Train, "evaluate": Evaluate, "predict": Predict, "report": Report,
-    "pack": Pack, "inspect": Inspect, "export": Export, "convert": Convert,
+    "pack": Pack, "inspect": Inspect, "export": Export, "bench": Bench, "convert": Convert,
 }
 """The commands by name, in the order of `bertjax --help`."""

@@ -37,11 +37,16 @@ def write_hf(model: Model, folder: Path) -> Model:
 
     By transformers where PyTorch is installed, else by bertjax.
     """
+    save_hf(model, folder)
+    return computed_by(model, transformers_run(folder)) if has_torch() else load(folder)
+
+
+def save_hf(model: Model, folder: Path) -> None:
+    """Writes a weight-only model into an existing empty folder."""
     save_pretrained(
         folder, model.config, model.params, label_names=model.label_names, tokenizer=model.tokenizer,
         problem_type="regression" if model.regression else "single_label_classification",
         bertjax={"max_length": model.max_length})
-    return computed_by(model, transformers_run(folder)) if has_torch() else load(folder)
 
 
 def has_torch() -> bool:
@@ -51,9 +56,21 @@ def has_torch() -> bool:
 
 def transformers_run(folder: Path) -> Run:
     """What computes the logits of a batch with PyTorch."""
-    from transformers import AutoModelForSequenceClassification
+    return torch_run(load_transformers(folder))
 
-    return torch_run(AutoModelForSequenceClassification.from_pretrained(folder).eval())
+
+def load_transformers(folder: Path) -> Any:
+    """The classifier of a folder in PyTorch, without dropout."""
+    from transformers import AutoModelForSequenceClassification
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        return AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def torch_run(made: Any) -> Run:

@@ -48,12 +48,15 @@ SCHEMES: dict[str, str] = {
 """Names of the schemes, with what they do."""
 
 
-def write_post_training(model: Model, scheme: str, file: Path, train: Examples) -> Model:
+def write_post_training(
+    model: Model, scheme: str, file: Path, train: Examples, threads: int | None = None
+) -> Model:
     """Writes a float model quantized by one of `SCHEMES` as an ONNX file: the model, computed by ONNX Runtime.
 
     Args:
         file: A new file in an existing folder; there whole or not at all.
         train: Training rows of the model's task; the static schemes calibrate on `CALIBRATION_ROWS` of them.
+        threads: That ONNX Runtime computes with; None: as many as cores.
 
     Raises:
         InputError: The model is quantized already, a package is missing, or there is no such scheme.
@@ -73,7 +76,7 @@ def write_post_training(model: Model, scheme: str, file: Path, train: Examples) 
             with _quiet():
                 _WRITERS[scheme](model, onnx_model(model), target, train)
         os.replace(target, file)
-    return computed_by(model, onnx_run(file))
+    return computed_by(model, onnx_run(file, threads))
 
 
 def _write_dynamic(model: Model, exported: ModelProto, target: Path, train: Examples) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import gzip
 import importlib.resources
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from bertjax.config import DataConfig
 from bertjax.data.examples import Examples, TaskData, examples_from, subset, unlabelled
@@ -14,7 +16,21 @@ from bertjax.data.own import load_own, load_texts, parse_texts
 from bertjax.data.tables import decode, parse_tsv
 from bertjax.data.tasks import SAMPLE_TASKS, Task, find_task
 
-__all__ = ["Examples", "TaskData", "load_sample", "load_task", "load_texts", "parse_texts", "unlabelled"]
+__all__ = ["Examples", "TaskData", "load_rows", "load_sample", "load_task", "load_texts", "parse_texts", "unlabelled"]
+
+
+def load_rows(task: str | None, values: Mapping[str, Any]) -> TaskData:
+    """The rows of a task, or of own files if `values` name them; then the task needs no name.
+
+    Args:
+        values: Fields of `DataConfig`. A dev file without a train file also says which classes there are.
+
+    Raises:
+        InputError: As `load_task`; or a setting that is out of range.
+    """
+    dev_file = values.get("dev_file")
+    data = DataConfig(**({"train_file": dev_file} | dict(values) if dev_file else values))
+    return load_task(task or f"own-{Path(dev_file or '').stem}", data)
 
 
 def load_task(name: str, data: DataConfig) -> TaskData:

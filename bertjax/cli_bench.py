@@ -1,0 +1,127 @@
+"""What `bertjax bench` does once its arguments are parsed."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bertjax.artifact.machine import cpu_count, limit_cpus
+from bertjax.cli_args import BenchInference
+from bertjax.config import InputError, require
+
+if TYPE_CHECKING:
+    from bertjax.data.sources import TaskData
+    from bertjax.sweep.kept import KeptModel
+
+
+@dataclass(frozen=True)
+class Target:
+    """A model to measure."""
+
+    source: str
+    """What `bertjax.artifact.load.load` takes."""
+    run_dir: Path | None = None
+    """The run directory that it was found in, if it was given by that."""
+    kept: KeptModel | None = None
+
+
+def bench_inference(command: BenchInference, values: Mapping[str, Any]) -> None:
+    """Measures, prints a table, or JSON where no one looks, and writes what the command asks for.
+
+    Args:
+        values: The data flags that are given.
+    """
+    require(bool(command.models), "bench inference needs run directories or models")
+    require(1 <= command.threads <= cpu_count(),
+            f"--threads must be 1 to {cpu_count()}, the CPUs of this process; got {command.threads}")
+    targets = find_targets(command.models, command.task)
+    for folder in {target.run_dir for target in targets.values() if target.run_dir}:
+        check_file(folder / "latency.csv")
+    if command.output:
+        check_file(command.output)
+    data = data_of(command, values, [target.kept for target in targets.values() if target.kept])
+    limit_cpus(command.threads)  # before JAX starts
+    from bertjax.artifact.bench import BenchSettings, bench_inference
+    from bertjax.artifact.load import load
+    settings = BenchSettings(command.threads, command.rounds, command.batch_sizes, command.batches, command.ptq)
+    models = {name: load(target.source) for name, target in targets.items()}
+    result = bench_inference(models, data, settings)
+    if command.output:
+        from bertjax.sweep.ledger import write_text
+        write_text(command.output, json.dumps(result, indent=1) + "\n")
+    written = keep(result, targets)
+    if not sys.stdout.isatty():
+        print(json.dumps(result))
+        return
+    from rich.console import Console
+
+    from bertjax.report.latency_table import latency_tables
+    Console().print(latency_tables(result))
+    for path in [*written, *([command.output] if command.output else [])]:
+        print(f"written: {path}")
+
+
+def find_targets(paths: Sequence[str], task: str | None) -> dict[str, Target]:
+    """The models that the paths stand for, by names that differ: of a run directory all that it kept.
+
+    Raises:
+        InputError: A path is given twice, a run directory holds no model or several tasks.
+    """
+    from bertjax.sweep.kept import is_run_dir, kept_models
+    last = [Path(path).name for path in paths]
+    found: dict[str, Target] = {}
+    for path, name in zip(paths, last, strict=True):
+        if is_run_dir(Path(path)):
+            made = {kept.name: Target(str(kept.folder), Path(path), kept) for kept in kept_models(Path(path), task)}
+        else:
+            made = {name if name and last.count(name) == 1 else path: Target(path)}
+        twice = sorted(made.keys() & found.keys())
+        require(not twice, f"every model is measured once; {', '.join(twice)} is given twice")
+        found |= made
+    return found
+
+
+def data_of(command: BenchInference, values: Mapping[str, Any], kept: Sequence[KeptModel]) -> TaskData:
+    """The rows that the flags name, else those that the run directories' models were trained for."""
+    from bertjax.data.sources import load_rows
+    dev_file = command.data.dev_file
+    require(not (command.task and dev_file), "bench inference takes --task or --dev-file, got both")
+    if dev_file or not kept:
+        require(bool(command.task or dev_file), "bench inference of models needs either --task or --dev-file")
+        require(not (command.ptq and dev_file and not command.data.train_file),
+                "--ptq measures the ranges of activations on training rows: give --train-file too")
+        return load_rows(command.task, values)
+    tasks = list(dict.fromkeys(model.task for model in kept))
+    require(len(tasks) == 1, f"all models must be of one task, got {', '.join(tasks)}")
+    return load_rows(tasks[0], {**asdict(kept[0].data), **values})
+
+
+def keep(result: Mapping[str, Any], targets: Mapping[str, Target]) -> list[Path]:
+    """Writes the rows of run directories' trials into their latency.csv."""
+    from bertjax.sweep.kept import write_latency
+    by_folder: dict[Path, list[dict[str, Any]]] = {}
+    for row in result["rows"]:
+        target = targets.get(row["artifact"])  # none: the float values of a quantized model, which are no trial's
+        if target is not None and target.run_dir is not None and target.kept is not None:
+            trial = {"trial_id": target.kept.trial_id, "task": target.kept.task, "methods": target.kept.methods}
+            by_folder.setdefault(target.run_dir, []).append(
+                {**trial, "threads": result["threads"], "cpu": result["cpu"], **row})
+    return [write_latency(folder, rows) for folder, rows in by_folder.items()]
+
+
+def check_file(path: Path) -> None:
+    """Raises `InputError` where a file cannot be written, before minutes of measuring."""
+    try:
+        if path.is_dir():
+            raise InputError(f"{path} must be a file, and is a folder")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {os.strerror(error.errno or 0)}") from None
