@@ -67,8 +67,8 @@ def kept_models(run_dir: Path, task: str | None = None) -> list[KeptModel]:
 def _kept(run_dir: Path, row: Mapping[str, Any]) -> KeptModel:
     folder = run_dir / "trials" / row["trial_id"]
     try:
-        data = json.loads((folder / "config.json").read_text(encoding="utf-8"))["data"]
-        config = DataConfig(**{**data, "text_columns": tuple(data["text_columns"])})
+        data: Any = json.loads((folder / "config.json").read_text(encoding="utf-8"))["data"]
+        config = DataConfig(**(data | {"text_columns": tuple(data["text_columns"])}))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{folder / 'config.json'} must be a trial's config, got a damaged file ({error})") from None
     return KeptModel(row["trial_id"], row["task"], row["methods"], folder, config)
