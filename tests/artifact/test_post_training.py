@@ -85,6 +85,16 @@ def test_pruned_weights_stay_zero(sparse: Model, made: dict[str, tuple[Path, Mod
         assert codes.any() and not codes[kernel == 0].any()
 
 
+def test_weight_only_schemes_leave_the_embeddings_in_float(made: dict[str, tuple[Path, Model]]) -> None:
+    for scheme, (file, _) in made.items():
+        kinds = {tensor.data_type for tensor in onnx.load(file).graph.initializer
+                 if "word_embeddings" in tensor.name and len(tensor.dims) == 2 and tensor.dims[1] > 1}
+        integers = {"int16_static": onnx.TensorProto.INT16}.get(scheme, onnx.TensorProto.INT8)
+        is_float = scheme in ("float", *BITS)
+        assert kinds <= {onnx.TensorProto.FLOAT} if is_float else kinds <= {integers, onnx.TensorProto.UINT8}
+        assert kinds
+
+
 def codes_of(stored: dict[str, np.ndarray], path: str, shape: tuple[int, int], bits: int | None) -> np.ndarray:
     """Integers of a kernel in a file, 0 for a weight of zero.
 
@@ -125,9 +135,11 @@ def test_a_missing_package_is_named_and_nothing_is_left(
 
 
 def test_the_quantizers_log_nothing_and_leave_logging_as_it_was(
-    model: Model, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    model: Model, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = logging.getLogger()
+    monkeypatch.setattr(root, "handlers", [])  # as in a user's process: the import then adds one
+    monkeypatch.delitem(sys.modules, "onnxruntime.quantization.matmul_nbits_quantizer", raising=False)
     before = list(root.handlers), root.level, root.manager.disable
     for scheme in ("int8_static", "int16_static", "int4_weight_only"):
         write_post_training(model, scheme, tmp_path / f"{scheme}.onnx", ROWS)
