@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -24,16 +25,18 @@ BASE = BertConfig(vocab_size=300, hidden_size=64, num_hidden_layers=2, num_atten
                   max_position_embeddings=16)
 
 
-def packed_of(quantize: QuantizeConfig, kept: np.ndarray, entropy: bool = False) -> PackedModel:
-    """A random model of `BASE`, of whose encoder's weights those at the repeated places of `kept` stay."""
+def packed_of(
+    quantize: QuantizeConfig, kept: np.ndarray, entropy: bool = False, config: BertConfig = BASE
+) -> PackedModel:
+    """A random model, of whose encoder's weights those at the repeated places of `kept` stay."""
     draw = np.random.default_rng(0)
     params: Params = nest({path: draw.normal(size=shape).astype(np.float32)
-                           for path, shape in param_shapes(BASE).items()})
+                           for path, shape in param_shapes(config).items()})
     params = jax.tree.map(
         lambda leaf, pruned: leaf * np.resize(kept, leaf.shape[0])[:, None].astype(np.float32) if pruned else leaf,
         params, select(params, ENCODER_KERNELS))
     dropped = sum(int((leaf == 0).sum()) for path, leaf in paths(params).items() if path.endswith("kernel"))
-    return PackedModel(pack(params, quantize, entropy=entropy), BASE, quantize, False, ("a", "b"), 16, dropped)
+    return PackedModel(pack(params, quantize, entropy=entropy), config, quantize, False, ("a", "b"), 16, dropped)
 
 
 @pytest.mark.parametrize("name", ["model", "quantized"])
@@ -88,6 +91,13 @@ def test_the_sizes_are_those_of_their_functions(quantize: QuantizeConfig, kept: 
     assert texts["percent of BERT-base, w/o emb"] == f"{100 * without / (4 * (109_482_240 - 30522 * 768)):.2f} %"
 
 
+def test_the_task_head_counts_in_the_file_and_its_entropy_only() -> None:
+    wide = packed_of(FLOAT, np.ones(1), config=replace(BASE, num_labels=50_000))  # 13 MB, 3 % of BERT-base
+    small, large = (named_sizes(model, model.num_bytes) for model in (packed_of(FLOAT, np.ones(1)), wide))
+    differing = {ours.name for ours, theirs in zip(small, large, strict=True) if ours != theirs}
+    assert differing == {"file on disk", "entropy"}
+
+
 def test_an_n_to_m_pattern_counts_with_and_without_its_index() -> None:
     size = named_sizes(packed_of(QuantizeConfig(4, 8, 8), np.array([0, 1, 0, 0])), 1)[5]
     assert size.text == f"{100 * encoder_ratio(4, 4, 1):.2f} %" == "4.69 %"
@@ -99,7 +109,10 @@ def test_zeros_are_counted_in_every_scheme() -> None:
         for kept in (np.array([0, 1, 0, 1]), np.array([0, 0, 0, 0, 1, 1, 1, 1]), np.ones(1)):
             for entropy in (False, True):
                 model = packed_of(quantize, kept, entropy)
-                rows = [row for row in layer_rows(model.packed) if row.name == "kernels" and "layer" in row.layer]
+                every = layer_rows(model.packed)
+                assert sum(row.bytes.total for row in every) == sum(
+                    part.total for part in packed_bytes(model.packed).values())
+                rows = [row for row in every if row.name == "kernels" and "layer" in row.layer]
                 zeros = sum(row.zeros for row in rows)
                 assert zeros >= model.dropped and zeros - model.dropped < 0.03 * encoder_linear_count(BASE)
                 assert quantize != FLOAT or zeros == model.dropped
