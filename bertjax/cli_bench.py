@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from bertjax.artifact.machine import cpu_count, limit_cpus
 from bertjax.cli_args import BenchInference
-from bertjax.config import InputError, require
+from bertjax.cli_outputs import check_file
+from bertjax.config import require
 
 if TYPE_CHECKING:
     from bertjax.data.sources import TaskData
@@ -113,15 +112,3 @@ def keep(result: Mapping[str, Any], targets: Mapping[str, Target]) -> list[Path]
             by_folder.setdefault(target.run_dir, []).append(
                 {**trial, "threads": result["threads"], "cpu": result["cpu"], **row})
     return [write_latency(folder, rows) for folder, rows in by_folder.items()]
-
-
-def check_file(path: Path) -> None:
-    """Raises `InputError` where a file cannot be written, before minutes of measuring."""
-    try:
-        if path.is_dir():
-            raise InputError(f"{path} must be a file, and is a folder")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {os.strerror(error.errno or 0)}") from None

@@ -19,8 +19,9 @@ import pandas
 import pytest
 
 import bertjax
-from bertjax import cli, cli_args
+from bertjax import cli, cli_options
 from bertjax.cli_args import COMMANDS, Plan, Predict, Sweep, Train
+from bertjax.cli_predict import texts_of
 from bertjax.config import (
     AugmentConfig,
     DataConfig,
@@ -82,13 +83,13 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(("options", "config"), [
-    (cli_args.DataOptions, DataConfig), (cli_args.TrainOptions, TrainConfig),
-    (cli_args.QuantizeOptions, QuantizeConfig), (cli_args.PruneOptions, PruneConfig),
-    (cli_args.AugmentOptions, AugmentConfig),
-    (cli_args.TeacherOptions, TeacherConfig), (cli_args.GridOptions, StudyConfig)])
+    (cli_options.DataOptions, DataConfig), (cli_options.TrainOptions, TrainConfig),
+    (cli_options.QuantizeOptions, QuantizeConfig), (cli_options.PruneOptions, PruneConfig),
+    (cli_options.AugmentOptions, AugmentConfig),
+    (cli_options.TeacherOptions, TeacherConfig), (cli_options.GridOptions, StudyConfig)])
 def test_every_setting_has_a_flag(options: type, config: type) -> None:
     here, there = ({field.name for field in dataclasses.fields(kind)} for kind in (options, config))
-    beside = {field.name for field in dataclasses.fields(cli_args.StudyOptions)} | {"name", "max_trials_per_program"}
+    beside = {field.name for field in dataclasses.fields(cli_options.StudyOptions)} | {"name", "max_trials_per_program"}
     assert here == there - (beside if config is StudyConfig else set())
     assert beside < {field.name for field in dataclasses.fields(StudyConfig)}
 
@@ -275,7 +276,7 @@ def test_predict_reads_texts_and_pairs(argv: list[str], stdin: str, expected: li
                                        monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
     command = cli.parse(["predict", "m", *argv])
-    assert isinstance(command, Predict) and cli.texts_of(command) == expected
+    assert isinstance(command, Predict) and texts_of(command) == expected
 
 
 def test_predict_reads_files(tmp_path: Path) -> None:
@@ -284,7 +285,7 @@ def test_predict_reads_files(tmp_path: Path) -> None:
     for argv, expected in [(["lines.txt"], ["one", "two"]), (["table.csv", "--text-columns", "q"], ["x"]),
                            (["table.csv", "--text-columns", "q", "r"], [("x", "y")])]:
         command = cli.parse(["predict", "m", "--file", str(tmp_path / argv[0]), *argv[1:]])
-        assert isinstance(command, Predict) and cli.texts_of(command) == expected
+        assert isinstance(command, Predict) and texts_of(command) == expected
 
 
 @pytest.mark.parametrize("terminal", [False, True])
