@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 import platform
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 PACKAGES = ("bertjax", "jax", "jaxlib", "onnx", "onnxruntime", "torch", "transformers", "numpy")
@@ -37,10 +38,10 @@ def limit_cpus(count: int) -> int:
     return cpu_count()
 
 
-def versions() -> dict[str, str]:
-    """Of those of `PACKAGES` that are installed."""
+def versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
+    """Of those packages that are installed."""
     found = {}
-    for name in PACKAGES:
+    for name in packages:
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import platform
 import shlex
@@ -10,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from bertjax.artifact import machine
 from bertjax.config import to_json
 from bertjax.study import StudyConfig
 
@@ -83,10 +83,4 @@ def _setting(study: Mapping[str, Any], path: str) -> Any:
 
 def versions() -> dict[str, str]:
     """Versions of Python and of `PACKAGES`, as installed where the report is made."""
-    found = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+    return {"python": platform.python_version(), **machine.versions(PACKAGES)}
