@@ -7,7 +7,7 @@ None means "not given": the experiment's value stays. `none` sets None where the
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Union
 
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, arg
 
@@ -19,19 +19,19 @@ def optional(metavar: str) -> object:
 
 # `Union` with None first, not `str | None`: tyro checks that one by typeguard, whose import takes 0.05 s of the 0.2 s
 # that `--help` needs.
-Text = Annotated[None | str, optional("TEXT")]
-Whole = Annotated[None | int, optional("N")]
-Number = Annotated[None | float, optional("X")]
-Texts = Annotated[None | tuple[str, ...], optional("TEXT ...")]
-Wholes = Annotated[None | tuple[int, ...], optional("N ...")]
-Numbers = Annotated[None | tuple[float, ...], optional("X ...")]
-Bits = Annotated[None | int | Literal["none"], optional("N|none")]
-Choice = Annotated[None | bool, optional("True|False")]
-Budget = Annotated[None | Literal["equal_steps", "augmented_epochs"],
+Text = Annotated[Union[None, str], optional("TEXT")]
+Whole = Annotated[Union[None, int], optional("N")]
+Number = Annotated[Union[None, float], optional("X")]
+Texts = Annotated[Union[None, tuple[str, ...]], optional("TEXT ...")]
+Wholes = Annotated[Union[None, tuple[int, ...]], optional("N ...")]
+Numbers = Annotated[Union[None, tuple[float, ...]], optional("X ...")]
+Bits = Annotated[Union[None, int, Literal["none"]], optional("N|none")]
+Choice = Annotated[Union[None, bool], optional("True|False")]
+Budget = Annotated[Union[None, Literal["equal_steps", "augmented_epochs"]],
                    optional("equal_steps|augmented_epochs")]
-SelectOn = Annotated[None | Literal["train", "dev"], optional("train|dev")]
-Dtype = Annotated[None | Literal["float32", "bfloat16"], optional("float32|bfloat16")]
-Schedule = Annotated[None | Literal["linear", "cubic"], optional("linear|cubic")]
+SelectOn = Annotated[Union[None, Literal["train", "dev"]], optional("train|dev")]
+Dtype = Annotated[Union[None, Literal["float32", "bfloat16"]], optional("float32|bfloat16")]
+Schedule = Annotated[Union[None, Literal["linear", "cubic"]], optional("linear|cubic")]
 
 
 @dataclass(frozen=True)
