@@ -29,6 +29,7 @@ from bertjax.cli_args import (
     Export,
     Inspect,
     Pack,
+    Pick,
     Plan,
     Predict,
     Report,
@@ -46,7 +47,8 @@ if TYPE_CHECKING:
 
 ABOUT = f"bertjax {bertjax.__version__}: every subset of quantization (Q), distillation (K) and pruning (P) of a BERT."
 
-Command = Sweep | Plan | Train | Evaluate | Predict | Report | Pack | Inspect | Export | BenchInference | Convert
+Command = (Sweep | Plan | Train | Evaluate | Predict | Report | Pick | Pack | Inspect | Export | BenchInference |
+           Convert)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -142,6 +144,9 @@ def run(command: Command) -> None:
         case Report():
             from bertjax.report.page import write_report
             print(f"report: {write_report(command.run_dir)}")
+        case Pick():
+            from bertjax.cli_pick import pick_model
+            pick_model(command)
         case Export():
             export(command)
         case BenchInference():

@@ -145,6 +145,29 @@ class Report:
 
 
 @dataclass(frozen=True)
+class Pick:
+    """Name the model to take under a limit of size, time or lost score: the best one, or under --max-drop the smallest.
+
+    With its score and interval, the better one that is just out of reach, and the command that exports it.
+    """
+
+    run_dir: Positional[Path]
+    """Of a sweep."""
+    max_mb: Annotated[Number, optional("MB")] = None
+    """Decimal megabytes of the packed file."""
+    max_ms: Annotated[Number, optional("MS")] = None
+    """Median milliseconds of a batch, as `bertjax bench inference` measured them."""
+    max_drop: Annotated[Number, optional("POINTS")] = None
+    """Points of score below the best uncompressed model."""
+    task: Text = None
+    """Of a run directory with several."""
+    runtime: Literal["onnxruntime", "jax"] = "onnxruntime"
+    """What the milliseconds are of."""
+    batch_size: int = 1
+    """Rows of a batch that takes those milliseconds."""
+
+
+@dataclass(frozen=True)
 class Export:
     """Write a trained model for transformers, ONNX Runtime or StableHLO, and compare its logits with the model's."""
 
@@ -206,6 +229,6 @@ class Bench:
 
 COMMANDS: dict[str, type] = {
     "sweep": Sweep, "plan": Plan, "train": Train, "evaluate": Evaluate, "predict": Predict, "report": Report,
-    "pack": Pack, "inspect": Inspect, "export": Export, "bench": Bench, "convert": Convert,
+    "pick": Pick, "pack": Pack, "inspect": Inspect, "export": Export, "bench": Bench, "convert": Convert,
 }
 """The commands by name, in the order of `bertjax --help`."""

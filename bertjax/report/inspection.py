@@ -17,8 +17,8 @@ from rich.text import Text
 from bertjax.artifact.inspection import Inspection, inspect_model
 from bertjax.artifact.named_sizes import megabytes
 from bertjax.config import InputError, require
-from bertjax.report.page import write_atomically
 from bertjax.report.plots import style
+from bertjax.sweep.ledger import write_bytes
 
 KINDS = {"values": ("█", "blue", "#123f9c"), "places": ("▓", "dark_orange", "#dd7410"),
          "scales": ("▒", "green", "#169c78"), "header": ("░", "grey62", "#80868f")}
@@ -52,7 +52,7 @@ def show_model(source: str, png: Path | None = None) -> None:
         console = Console(width=max(PLAIN_WIDTH, console.width))
     console.print(rendered(inspection))
     if png is not None:
-        write_atomically(png, inspection_png(inspection))
+        write_bytes(png, inspection_png(inspection))
         console.print(Text(f"drawn: {png}"))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
@@ -17,26 +16,25 @@ import vl_convert
 from markupsafe import Markup
 
 from bertjax.artifact.size import BYTES_PER_MB
-from bertjax.config import InputError
 from bertjax.report.analysis import analyse, analysis_tables, compare
 from bertjax.report.headline import TOLERANCES, Headline, headline, megabytes, panels, times
 from bertjax.report.image import png
 from bertjax.report.plots import MARKS, Figure, curve_figures, spec, tradeoff_figures
 from bertjax.report.predictions import constant_scores, read_predictions
 from bertjax.report.provenance import command, study_rows, versions
+from bertjax.report.reading import read_json, read_results
 from bertjax.report.sections import Section, comparison_section, sections_of
 from bertjax.report.selection import select_rates
 from bertjax.report.tables import (
     MEAN_TASK,
     SETTING,
-    clean,
     curve_table,
     has_score,
     setting_text,
     varying,
 )
 from bertjax.study import METHODS
-from bertjax.sweep.ledger import RESULT_COLUMNS, TEXT_COLUMNS
+from bertjax.sweep.ledger import RESULT_COLUMNS, TEXT_COLUMNS, write_bytes
 
 SVG_SHAPES = {
     "circle": '<circle cx="8" cy="8" r="5.2"/>', "square": '<rect x="3" y="3" width="10" height="10"/>',
@@ -89,7 +87,8 @@ def write_report(run_dir: Path) -> Path:
         csv["selected_rates"] = selection.picks
     write_folder(run_dir / "report", figures, csv, sections, study.get("name", "study"), results)
     html = render(results, teachers, study, summary, tables, figures, sections, run_dir)
-    return write_atomically(run_dir / "report.html", html.encode())
+    write_bytes(run_dir / "report.html", html.encode())
+    return run_dir / "report.html"
 
 
 def write_folder(
@@ -103,42 +102,9 @@ def write_folder(
     images += [(section.file, section.title, list(section.figures), set(METHODS)) for section in sections]
     for file, title, group, methods in images:
         if group:
-            write_atomically(folder / f"{file}.png", png(group, f"{name}: {title}", methods))
+            write_bytes(folder / f"{file}.png", png(group, f"{name}: {title}", methods))
     for file, table in csv.items():
-        write_atomically(folder / f"{file}.csv", table.to_csv(index=False).encode())
-
-
-def read_results(path: Path) -> pd.DataFrame:
-    """The rows of a `results.csv` or `teachers.csv`, checked and typed by `tables.clean`.
-
-    Raises:
-        InputError: With the file's name.
-    """
-    try:
-        # All as text first: a trial_id like 12e456789012 is not a number, and `none` is not a blank.
-        return clean(pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""]))
-    except FileNotFoundError:
-        raise InputError(f"{path} must exist to make a report: run `bertjax sweep` into this folder first") from None
-    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} must be a table of trials, got: {str(error).strip()}") from None
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from None
-
-
-def read_json(path: Path) -> Any:
-    """Parsed JSON, or `InputError` with the file and line."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path}, line {error.lineno}: must be JSON, got: {error.msg}; run the sweep again") from None
-
-
-def write_atomically(path: Path, content: bytes) -> Path:
-    """Writes under a temporary name in the same folder, then renames: a reader never sees half a file."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)
-    return path
+        write_bytes(folder / f"{file}.csv", table.to_csv(index=False).encode())
 
 
 def references(

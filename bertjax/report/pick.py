@@ -100,8 +100,13 @@ def pick(table: pd.DataFrame, limits: Limits) -> Pick | None:
     better = ranked.loc[:row.name].iloc[:-1]
     if better.empty:
         return Pick(row, None, "")
-    closest = better.iloc[int(np.argmin([_overrun(row, limits) for _, row in better.iterrows()]))]
-    return Pick(row, closest, " and ".join(excess(closest, limits)))
+    near = closest(better, limits)
+    return Pick(row, near, " and ".join(excess(near, limits)))
+
+
+def closest(table: pd.DataFrame, limits: Limits) -> pd.Series:
+    """The candidate that overruns the limits least."""
+    return table.iloc[int(np.argmin([_overrun(row, limits) for _, row in table.iterrows()]))]
 
 
 def excess(row: pd.Series, limits: Limits) -> list[str]:

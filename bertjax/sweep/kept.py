@@ -93,6 +93,25 @@ def write_latency(run_dir: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
     return path
 
 
+def read_latency(run_dir: Path, runtime: str, batch_size: int) -> dict[str, float]:
+    """Milliseconds (median) that a trained model takes for a batch, by trial_id; empty where none was measured.
+
+    Args:
+        run_dir: Of a sweep.
+        runtime: As in latency.csv.
+        batch_size: Rows of a batch.
+
+    Raises:
+        InputError: The latency.csv that is there is none.
+    """
+    path = run_dir / LATENCY_FILE
+    rows = [row for row in _read(path) if row["runtime"] == runtime and row["batch_size"] == str(batch_size)]
+    try:
+        return {row["trial_id"]: float(row["p50_ms"]) for row in rows}
+    except ValueError as error:
+        raise InputError(f"{path} must have milliseconds in p50_ms ({error}); move it away") from None
+
+
 def _key(row: Mapping[str, Any]) -> tuple[str, str, str]:
     return row["trial_id"], row["runtime"], str(row["batch_size"])
 
