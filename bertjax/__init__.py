@@ -9,15 +9,17 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from bertjax.artifact.exports.export import export as export
     from bertjax.artifact.load import load as load
     from bertjax.config import InputError as InputError
     from bertjax.study import StudyConfig as StudyConfig
     from bertjax.sweep.run import run_study as sweep
 
 __version__ = "0.1.0"
-__all__ = ["InputError", "StudyConfig", "__version__", "load", "sweep"]
+__all__ = ["InputError", "StudyConfig", "__version__", "export", "load", "sweep"]
 
-_HOME = {"InputError": "bertjax.config", "StudyConfig": "bertjax.study", "load": "bertjax.artifact.load"}
+_HOME = {"InputError": "bertjax.config", "StudyConfig": "bertjax.study", "load": "bertjax.artifact.load",
+         "export": "bertjax.artifact.exports.export"}
 
 
 def __getattr__(name: str) -> Any:

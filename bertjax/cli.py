@@ -271,7 +271,7 @@ def export(command: Export) -> None:
     values = data_values(command.data)
     named = bool(command.task or command.data.dev_file)
     require(named or not values, "export reads data only for a task: give --task or --dev-file too")
-    from bertjax.artifact.export import export
+    from bertjax.artifact.exports.export import export
     from bertjax.data.sources import load_rows
     data = load_rows(command.task, values) if named else None
     made = export(command.model, command.format, command.output, data)

@@ -46,7 +46,7 @@ def bench_inference(command: BenchInference, values: Mapping[str, Any]) -> None:
         check_file(command.output)
     data = data_of(command, values, [target.kept for target in targets.values() if target.kept])
     limit_cpus(command.threads)  # before JAX starts
-    from bertjax.artifact.bench import BenchSettings, bench_inference
+    from bertjax.artifact.inference.bench import BenchSettings, bench_inference
     from bertjax.artifact.load import load
     settings = BenchSettings(command.threads, command.rounds, command.batch_sizes, command.batches, command.ptq)
     models = {name: load(target.source) for name, target in targets.items()}

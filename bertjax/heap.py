@@ -4,23 +4,23 @@ By default glibc returns such memory to the system at once, and each call pays f
 settings below keep the memory and ask for huge pages. They are read only when a process starts, and other C libraries
 ignore them.
 
-Buffers of more than `LARGEST_KEPT` are returned all the same: a step that needs them lasts seconds. Kept, they leave a
-hole in the heap with every batch length that the next one does not fit: after three lengths of `glue_minilm` on MRPC
-the process held 8.3 GB instead of 4.3, after ten 17 GB (experiments/BENCHMARKS.md).
+Kept memory can be too small for what is asked for next, and lie idle. A program for a batch length takes one buffer of
+gigabytes, another for each length: `reserve` makes room for the largest one before the others are asked for.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 
-LARGEST_KEPT = 2**30
-"""Bytes."""
+SLACK = 2**30
+"""Bytes that `reserve` adds: what a process keeps of other things lies in the same room."""
 
 TUNABLES = ":".join((
     "glibc.malloc.hugetlb=1",
     "glibc.malloc.arena_max=1",
-    f"glibc.malloc.mmap_threshold={LARGEST_KEPT}",
+    f"glibc.malloc.mmap_threshold={2**40}",
     f"glibc.malloc.trim_threshold={2**40}",
 ))
 """Value of GLIBC_TUNABLES."""
@@ -31,3 +31,14 @@ def restart_with_tuned_heap() -> None:
     if sys.platform == "linux" and "GLIBC_TUNABLES" not in os.environ:
         os.environ["GLIBC_TUNABLES"] = TUNABLES
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def reserve(num_bytes: int) -> None:
+    """Grows the heap so that a buffer of `num_bytes` fits into it, now and later; memory is taken when it is used.
+
+    Without `TUNABLES` nothing comes of it.
+    """
+    import numpy as np
+
+    with suppress(MemoryError):  # then the buffer itself will not fit either, and its owner says so
+        np.empty(num_bytes + SLACK, np.uint8)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from bertjax import cli, cli_bench
-from bertjax.artifact import bench, candidates
+from bertjax.artifact.inference import bench, candidates
 from bertjax.cli_args import BenchInference
 from bertjax.config import DataConfig
 from tests.run_dir import make_run_dir

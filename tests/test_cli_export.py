@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bertjax import cli
-from bertjax.artifact import export_hf, parity
+from bertjax.artifact.exports import parity, to_hf
 from tests.small_model import make_model_dir
 
 
@@ -21,7 +21,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def small_checks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Results must not depend on whether PyTorch is installed; and each made-up length costs a compilation."""
-    monkeypatch.setattr(export_hf, "has_torch", lambda: False)
+    monkeypatch.setattr(to_hf, "has_torch", lambda: False)
     monkeypatch.setattr(parity, "LENGTHS", ())
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
 
 import pytest
 
-from bertjax.heap import TUNABLES
+from bertjax.heap import SLACK, TUNABLES, reserve
 
 PROGRAM = """
 import os, sys
@@ -30,3 +31,26 @@ def test_a_command_restarts_once_with_its_arguments_on_linux(own: str | None) ->
     restarts = sys.platform == "linux" and own is None
     assert starts == ["start"] * (1 + restarts)
     assert last == f"{TUNABLES if restarts else own} ['a b', '--c']"
+
+
+RESERVING = """
+import numpy as np
+from bertjax.heap import SLACK, reserve
+size = 256 * 2**20
+reserve(size - SLACK)
+first = np.ones(size - 2**20, np.uint8)
+at = first.ctypes.data
+del first
+print(np.ones(size // 2, np.uint8).ctypes.data == at)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the settings are glibc's")
+def test_a_smaller_buffer_takes_the_room_of_the_largest() -> None:
+    done = subprocess.run([sys.executable, "-c", RESERVING], env={**os.environ, "GLIBC_TUNABLES": TUNABLES},
+                          capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "True\n"
+
+
+def test_what_cannot_be_reserved_is_left() -> None:
+    reserve(2**62 - SLACK)

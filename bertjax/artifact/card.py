@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bertjax.artifact.named_sizes import named_sizes
-from bertjax.artifact.packed_model import PACKED_FILE, PackedModel
+from bertjax.artifact.packed.model import PACKED_FILE, PackedModel
 from bertjax.data.tasks import TASKS
 from bertjax.model.sizes import encoder_linear_count
 

@@ -11,10 +11,10 @@ import numpy as np
 
 from bertjax.artifact.load import load
 from bertjax.artifact.named_sizes import NamedSize, named_sizes
-from bertjax.artifact.pack import Packed, PartBytes, packed_bytes
+from bertjax.artifact.packed.model import PackedModel, find_packed, read_packed_model
+from bertjax.artifact.packed.pack import Packed, PartBytes, packed_bytes
+from bertjax.artifact.packed.storing import Stored, decode, decode_codes
 from bertjax.artifact.packed_folder import pack_loaded
-from bertjax.artifact.packed_model import PackedModel, find_packed, read_packed_model
-from bertjax.artifact.storing import Stored, decode, decode_codes
 from bertjax.config import InputError
 
 
@@ -43,7 +43,7 @@ class Inspection:
     rows: tuple[LayerRow, ...]
     """From the embeddings to the task head."""
     parts: dict[str, PartBytes]
-    """Bytes of each of `bertjax.artifact.pack.PARTS`."""
+    """Bytes of each of `bertjax.artifact.packed.pack.PARTS`."""
     sizes: tuple[NamedSize, ...]
 
     @property

@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from bertjax.artifact.pack import unpack
-from bertjax.artifact.packed_model import find_packed, read_packed_model
+from bertjax.artifact.packed.model import find_packed, read_packed_model
+from bertjax.artifact.packed.pack import unpack
 from bertjax.compress.quantize import dot_general, quantize_embeddings
 from bertjax.config import FLOAT, BertConfig, InputError, QuantizeConfig, require
 from bertjax.data.batches import choose_edges, eval_batches

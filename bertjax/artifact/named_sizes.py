@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from bertjax.artifact.pack import Packed, size_bytes_entropy
-from bertjax.artifact.packed_model import PackedModel
+from bertjax.artifact.packed.model import PackedModel
+from bertjax.artifact.packed.pack import Packed, size_bytes_entropy
 from bertjax.artifact.size import (
     BYTES_PER_MB,
     BYTES_PER_MIB,

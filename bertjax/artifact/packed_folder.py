@@ -11,9 +11,9 @@ import numpy as np
 
 from bertjax.artifact.card import CARD, packed_card
 from bertjax.artifact.load import Model, load
-from bertjax.artifact.pack import FloatType
-from bertjax.artifact.packed_file import write_packed
-from bertjax.artifact.packed_model import PACKED_FILE, PackedModel, pack_model
+from bertjax.artifact.packed.file import write_packed
+from bertjax.artifact.packed.model import PACKED_FILE, PackedModel, pack_model
+from bertjax.artifact.packed.pack import FloatType
 from bertjax.model.folder import MODEL_FILES, new_folder, require_empty
 
 FOLDER_FILES = (MODEL_FILES - {"model.safetensors", "config.json"}) | {PACKED_FILE, CARD}
@@ -64,7 +64,7 @@ def pack_folder(
 
 
 def pack_loaded(model: Model, *, float_type: FloatType = "float32", entropy: bool = False) -> PackedModel:
-    """Packs a loaded model; see `bertjax.artifact.pack.pack`, also for what is raised."""
+    """Packs a loaded model; see `bertjax.artifact.packed.pack.pack`, also for what is raised."""
     return pack_model(
         jax.tree.map(np.asarray, model.params), model.config, model.quantize, label_names=model.label_names,
         max_length=model.max_length, dropped=model.dropped, origin=model.origin, float_type=float_type, entropy=entropy)

@@ -14,7 +14,7 @@ def latency_tables(result: Mapping[str, Any]) -> Group:
     """A table for each batch size, with a line per model and runtime; and below them what they were measured on.
 
     Args:
-        result: What `bertjax.artifact.bench.bench_inference` returns.
+        result: What `bertjax.artifact.inference.bench.bench_inference` returns.
     """
     tables = []
     for size in dict.fromkeys(row["batch_size"] for row in result["rows"]):

@@ -25,6 +25,7 @@ from bertjax.report.provenance import command, study_rows, versions
 from bertjax.report.reading import read_json, read_results
 from bertjax.report.sections import Section, comparison_section, sections_of
 from bertjax.report.selection import select_rates
+from bertjax.report.speed import speed_section
 from bertjax.report.tables import (
     MEAN_TASK,
     SETTING,
@@ -34,6 +35,7 @@ from bertjax.report.tables import (
     varying,
 )
 from bertjax.study import METHODS
+from bertjax.sweep.kept import latency_rows
 from bertjax.sweep.ledger import RESULT_COLUMNS, TEXT_COLUMNS, write_bytes
 
 SVG_SHAPES = {
@@ -57,7 +59,8 @@ TITLES = {"score_against_size": "Score against size", "learning_curves": "Learni
 def write_report(run_dir: Path) -> Path:
     """Writes `report.html` in `run_dir`, and PNG (twice the page's resolution) and CSV files in `run_dir/report`.
 
-    Needs `results.csv`; `teachers.csv`, `study.json` and the trials' `metrics.json` are used when they are there.
+    Needs `results.csv`; `teachers.csv`, `study.json`, `latency.csv` and the trials' `metrics.json` are used where there
+    are any.
 
     Raises:
         InputError: There is no `results.csv`, or it has no trial, lacks a column or is not a table.
@@ -79,6 +82,9 @@ def write_report(run_dir: Path) -> Path:
                "learning_curves": curve_figures(curves, chosen)}
     analysis, comparison = analyse(chosen, predictions, every_rate=results), compare(chosen)
     sections = [] if analysis is None else sections_of(analysis)
+    speed = speed_section(latency_rows(run_dir), chosen)
+    if speed is not None:
+        sections.insert(0, speed)
     if comparison is not None:
         sections.append(comparison_section(comparison, figures["score_against_size"][:1]))
     csv = {"subsets": pd.concat(tables.values()).drop(columns="label"), "answers": summary.answers, "curves": curves,

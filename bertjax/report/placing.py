@@ -17,7 +17,7 @@ def place_names(marks: pd.DataFrame) -> list[str]:
     A name that finds no room stands at the first side, or nowhere ("") when there are more than `LABEL_ALL` marks.
     """
     # In pixels of the narrowest chart that has room for it, 400 by 250 inside the axes.
-    logs = np.log(marks["size_mb"].to_numpy(float))
+    logs = np.log(marks["cost"].to_numpy(float))
     scores = marks["score"].to_numpy(float)
     xs = 400 * (logs - logs.min()) / max(logs.max() - logs.min(), 1e-9)
     ys = 250 * (scores.max() - scores) / max(scores.max() - scores.min(), 1e-9)

@@ -106,30 +106,56 @@ def tradeoff_chart(
 
     With several model sizes a line joins the models of each subset (figure 1 of arXiv:2208.09684).
     """
-    colour, shape, fill = scales(results)
-    low, high = size_domain(table["size_bytes"] / BYTES_PER_MB)
-    x = alt.X("size_mb:Q", title="size in MB (paper convention A, log scale)",
-              scale=alt.Scale(type="log", domain=[low, high], nice=False),
-              axis=alt.Axis(values=ticks(low, high), format="~g", grid=False))
-    y = alt.Y("score:Q", title="dev score (points)", scale=alt.Scale(zero=False, padding=16))
+    x, y, high = axes(table["size_bytes"] / BYTES_PER_MB, "size in MB (paper convention A, log scale)")
+    colour = scales(results)[0]
     marks = _mark_rows(table)
     layers: list[Any] = [_front(marks, x, y, high), _dots(trials, x, y, colour)]
     if table["size"].nunique() > 1:
         layers.insert(1, _lines(marks, x, y, colour))
     layers[1:1] = [_rule(name, score, y) for name, score in references.items()]
-    points = alt.Chart(marks).mark_point(size=120 if len(marks) <= CROWDED else 55, strokeWidth=2.2, opacity=1).encode(
+    tooltip = ("setting", "mean score", "against none", "size", "seeds", "trials")
+    return _panel([*layers, _points(marks, x, y, results, tooltip), *_names(marks, x, y, colour)])
+
+
+def latency_chart(table: pd.DataFrame, results: pd.DataFrame) -> Drawing:
+    """Score against milliseconds: every row as a mark with its name, the front as a staircase.
+
+    Args:
+        table: With `methods`, `name`, `p50_ms`, `score`, `on_front`, and `setting`, `time`, `points` for the tooltip.
+        results: Rows of `tables.clean`, whose subsets have colours.
+    """
+    x, y, high = axes(table["p50_ms"], "milliseconds per batch (median, log scale)")
+    marks = table.rename(columns={"p50_ms": "cost"}).reset_index(drop=True)
+    if len(marks) > LABEL_ALL:
+        marks["name"] = marks["name"].where(marks["on_front"], "")
+    return _panel([_front(marks, x, y, high), _points(marks, x, y, results, ("setting", "time", "points")),
+                   *_names(marks, x, y, scales(results)[0])])
+
+
+def axes(costs: pd.Series, title: str) -> tuple[alt.X, alt.Y, float]:
+    """The axes of scores against `costs` (above 0), and the upper end of that of costs."""
+    low, high = cost_domain(costs)
+    x = alt.X("cost:Q", title=title, scale=alt.Scale(type="log", domain=[low, high], nice=False),
+              axis=alt.Axis(values=ticks(low, high), format="~g", grid=False))
+    return x, alt.Y("score:Q", title="dev score (points)", scale=alt.Scale(zero=False, padding=16)), high
+
+
+def _points(marks: pd.DataFrame, x: alt.X, y: alt.Y, results: pd.DataFrame, tooltip: tuple[str, ...]) -> alt.Chart:
+    colour, shape, fill = scales(results)
+    return alt.Chart(marks).mark_point(size=120 if len(marks) <= CROWDED else 55, strokeWidth=2.2, opacity=1).encode(
         x=x, y=y, shape=alt.Shape("methods:N", scale=shape, legend=None),
         stroke=alt.Stroke("methods:N", scale=colour, legend=None),
         fill=alt.Fill("methods:N", scale=fill, legend=None), opacity=_opacity(1.0),
-        tooltip=[alt.Tooltip(f"{name}:N", title=name) for name in
-                 ("setting", "mean score", "against none", "size", "seeds", "trials")])
-    return alt.layer(*layers, points, *_names(marks, x, y, colour)).add_params(focus()).properties(
-        width="container", height=320)
+        tooltip=[alt.Tooltip(f"{name}:N", title=name) for name in tooltip])
 
 
-def size_domain(megabytes: pd.Series) -> tuple[float, float]:
+def _panel(layers: list[Any]) -> Drawing:
+    return alt.layer(*layers).add_params(focus()).properties(width="container", height=320)
+
+
+def cost_domain(costs: pd.Series) -> tuple[float, float]:
     """Ends of the logarithmic axis: room for a mark on the left and for a mark and its name on the right."""
-    low, high = float(megabytes.min()), float(megabytes.max())
+    low, high = float(costs.min()), float(costs.max())
     span = max(np.log(high / low), np.log(1.5))
     return low * float(np.exp(-0.07 * span)), high * float(np.exp(0.14 * span))
 
@@ -139,7 +165,7 @@ def _mark_rows(table: pd.DataFrame) -> pd.DataFrame:
     spread = [f" ± {std:.2f}" if np.isfinite(std) else "" for std in table["score_std"]]
     named = len(table) <= LABEL_ALL
     return pd.DataFrame({
-        "methods": table["methods"], "score": table["score_mean"], "size_mb": table["size_bytes"] / BYTES_PER_MB,
+        "methods": table["methods"], "score": table["score_mean"], "cost": table["size_bytes"] / BYTES_PER_MB,
         "name": [methods if named or front else "" for methods, front in
                  zip(table["methods"], table["on_front"], strict=True)],
         "on_front": table["on_front"], "setting": table["label"],
@@ -153,8 +179,8 @@ def _mark_rows(table: pd.DataFrame) -> pd.DataFrame:
 
 def _front(marks: pd.DataFrame, x: alt.X, y: alt.Y, high: float) -> alt.Chart:
     """The best score that each budget of bytes buys: flat until the next model on the front fits."""
-    front = marks[marks["on_front"]].sort_values(["size_mb", "score"])[["size_mb", "score"]]
-    end = pd.DataFrame({"size_mb": [high], "score": [front["score"].max()]})
+    front = marks[marks["on_front"]].sort_values(["cost", "score"])[["cost", "score"]]
+    end = pd.DataFrame({"cost": [high], "score": [front["score"].max()]})
     return alt.Chart(pd.concat([front, end])).mark_line(
         interpolate="step-after", strokeWidth=7, color=FRONT, strokeCap="round", strokeJoin="round", opacity=0.75
     ).encode(x=x, y=y)
@@ -162,8 +188,8 @@ def _front(marks: pd.DataFrame, x: alt.X, y: alt.Y, high: float) -> alt.Chart:
 
 def _lines(marks: pd.DataFrame, x: alt.X, y: alt.Y, colour: alt.Scale) -> alt.Chart:
     """A line per subset through its models, of those of one size through the best."""
-    best = marks.sort_values("score", ascending=False, kind="stable").drop_duplicates(["methods", "size_mb"])
-    return alt.Chart(best[["methods", "size_mb", "score"]].sort_values(["methods", "size_mb"])).mark_line(
+    best = marks.sort_values("score", ascending=False, kind="stable").drop_duplicates(["methods", "cost"])
+    return alt.Chart(best[["methods", "cost", "score"]].sort_values(["methods", "cost"])).mark_line(
         strokeWidth=1.6).encode(x=x, y=y, color=alt.Color("methods:N", scale=colour, legend=None),
                                 opacity=_opacity(0.6))
 
@@ -179,7 +205,7 @@ def _rule(name: str, score: float, y: alt.Y) -> Drawing:
 def _dots(trials: pd.DataFrame, x: alt.X, y: alt.Y, colour: alt.Scale) -> alt.Chart:
     """Every trial (in the mean over tasks: every seed), faint."""
     data = pd.DataFrame({
-        "methods": trials["methods"], "score": trials["score"], "size_mb": trials["size_bytes_paper"] / BYTES_PER_MB,
+        "methods": trials["methods"], "score": trials["score"], "cost": trials["size_bytes_paper"] / BYTES_PER_MB,
         "trial": trials["trial_id"], "seed": [f"{seed:.0f}" for seed in trials["seed"]],
         "points": [f"{score:.2f}" for score in trials["score"]]})
     return alt.Chart(data).mark_circle(size=26).encode(

@@ -81,7 +81,7 @@ def write_latency(run_dir: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
         InputError: The file that is there is not one of these, or cannot be replaced.
     """
     path = run_dir / LATENCY_FILE
-    table = {_key(row): row for row in [*_read(path), *rows]}
+    table = {_key(row): row for row in [*latency_rows(run_dir), *rows]}
     text = io.StringIO()
     writer = csv.DictWriter(text, LATENCY_COLUMNS, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
@@ -105,7 +105,7 @@ def read_latency(run_dir: Path, runtime: str, batch_size: int) -> dict[str, floa
         InputError: The latency.csv that is there is none.
     """
     path = run_dir / LATENCY_FILE
-    rows = [row for row in _read(path) if row["runtime"] == runtime and row["batch_size"] == str(batch_size)]
+    rows = [row for row in latency_rows(run_dir) if row["runtime"] == runtime and row["batch_size"] == str(batch_size)]
     try:
         return {row["trial_id"]: float(row["p50_ms"]) for row in rows}
     except ValueError as error:
@@ -116,7 +116,13 @@ def _key(row: Mapping[str, Any]) -> tuple[str, str, str]:
     return row["trial_id"], row["runtime"], str(row["batch_size"])
 
 
-def _read(path: Path) -> list[dict[str, str]]:
+def latency_rows(run_dir: Path) -> list[dict[str, str]]:
+    """The lines of a run directory's latency.csv; empty where there is none.
+
+    Raises:
+        InputError: The file cannot be read or lacks a column.
+    """
+    path = run_dir / LATENCY_FILE
     if not path.exists():
         return []
     try:

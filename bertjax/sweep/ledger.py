@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from bertjax.artifact.packed_model import PACKED_FILE
+from bertjax.artifact.packed.model import PACKED_FILE
 from bertjax.config import InputError, require, to_json
 from bertjax.study import StudyConfig, TrialConfig
 

@@ -8,9 +8,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from bertjax.artifact.pack import size_bytes_entropy
+from bertjax.artifact.packed.model import PackedModel, pack_model
+from bertjax.artifact.packed.pack import size_bytes_entropy
 from bertjax.artifact.packed_folder import write_packed_folder
-from bertjax.artifact.packed_model import PackedModel, pack_model
 from bertjax.config import InputError
 from bertjax.data.tasks import METRICS
 from bertjax.model.hf import save_pretrained

@@ -149,6 +149,8 @@ def fit(
     run = _Run(chunks, table, len(rows.bucket), len(rows.row_index[0, 0]), listener)
     pace, evaluations = _Pace(), []
     best = None if scorer is None else _Best(scorer)
+    longest = max(rows.edges[bucket] for bucket in set(rows.bucket))
+    chunks.compile_longest(longest, groups, hparams, table, schedule, np.int32(1))
 
     def elapsed() -> float:
         return time.perf_counter() - start - (chunks.seconds - compile_start)
@@ -157,6 +159,8 @@ def fit(
         length, done = rows.edges[bucket], 0
         while done < count:
             steps = pace.steps(length, count - done) if steps_per_chunk is None else min(steps_per_chunk, count - done)
+            if chunks.on_cpu:  # a chunk in waiting has its buffers, gigabytes, and nothing runs the sooner for it
+                run.finish(elapsed)
             began = elapsed()
             groups, metrics = chunks("train", length, groups, hparams, table, schedule, np.int32(steps))
             run.started(metrics, steps, elapsed)

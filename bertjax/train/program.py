@@ -13,6 +13,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from bertjax.compress.prune import all_kept
+from bertjax.heap import reserve
 from bertjax.params import Params
 from bertjax.study import TrialConfig
 from bertjax.train.mesh import padded
@@ -34,16 +35,38 @@ class CompiledChunks:
     """Spent compiling so far."""
     compiled: dict[tuple[str, int], Any] = field(default_factory=dict)
 
+    @property
+    def on_cpu(self) -> bool:
+        """Whether the program runs on the host's own cores, in the host's memory."""
+        return self.mesh.devices.flat[0].platform == "cpu"
+
     def __call__(self, kind: str, length: int, *arguments: Any) -> Any:
         """Runs the `train` or `eval` chunk for batches of `length` tokens."""
-        if (kind, length) not in self.compiled:
-            start = time.perf_counter()
-            make = {"train": train_chunk, "eval": eval_chunk}[kind]
-            self.compiled[kind, length] = make(self.spec, self.mesh, length).lower(*arguments).compile()
-            self.seconds += time.perf_counter() - start
-            log.info("compiled the %s chunk for %d tokens in %.1f s (%d compiled so far)",
-                     kind, length, time.perf_counter() - start, len(self.compiled))
+        self.compile(kind, length, *arguments)
         return self.compiled[kind, length](*arguments)
+
+    def compile(self, kind: str, length: int, *arguments: Any) -> None:
+        """Makes the chunk ready to run, if it is not."""
+        if (kind, length) in self.compiled:
+            return
+        start = time.perf_counter()
+        make = {"train": train_chunk, "eval": eval_chunk}[kind]
+        self.compiled[kind, length] = make(self.spec, self.mesh, length).lower(*arguments).compile()
+        self.seconds += time.perf_counter() - start
+        log.info("compiled the %s chunk for %d tokens in %.1f s (%d compiled so far)",
+                 kind, length, time.perf_counter() - start, len(self.compiled))
+
+    def compile_longest(self, length: int, *arguments: Any) -> None:
+        """Compiles the `train` chunk of the longest batches before all others, and reserves the memory of a CPU for it.
+
+        The buffers of all others fit into its own.
+        """
+        if self.compiled or not self.on_cpu:
+            return
+        self.compile("train", length, *arguments)
+        analysis = self.compiled["train", length].memory_analysis()
+        if analysis is not None:  # not every version of the compiler tells
+            reserve(analysis.temp_size_in_bytes)
 
 
 def place(tree: Any, specs: Any, mesh: Mesh) -> Any:

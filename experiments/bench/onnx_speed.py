@@ -27,9 +27,9 @@ import onnx
 import onnxruntime
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
-from bertjax.artifact.export_onnx import needs_unsigned
+from bertjax.artifact.exports.onnx_bert import onnx_model
+from bertjax.artifact.exports.to_onnx import needs_unsigned
 from bertjax.artifact.load import Model
-from bertjax.artifact.onnx_bert import onnx_model
 from bertjax.config import FLOAT, DataConfig, QuantizeConfig
 from bertjax.data.sources import load_task
 from bertjax.data.tokens import load_tokenizer

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bertjax.artifact.pack import pack, packed_bytes, size_bytes_entropy, unpack
-from bertjax.artifact.packed_file import read_packed, write_packed
+from bertjax.artifact.packed.file import read_packed, write_packed
+from bertjax.artifact.packed.pack import pack, packed_bytes, size_bytes_entropy, unpack
 from bertjax.config import FLOAT, QuantizeConfig
 from bertjax.model.layout import param_shapes
 from bertjax.model.sizes import size_config

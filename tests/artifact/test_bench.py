@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bertjax.artifact import candidates as candidates_module
-from bertjax.artifact.bench import BenchSettings, bench_inference, spread
-from bertjax.artifact.candidates import Runtimes, candidates, left_out
+from bertjax.artifact.inference import candidates as candidates_module
+from bertjax.artifact.inference.bench import BenchSettings, bench_inference, spread
+from bertjax.artifact.inference.candidates import Runtimes, candidates, left_out
+from bertjax.artifact.inference.post_training import SCHEMES
 from bertjax.artifact.load import Model, padded_batches
 from bertjax.artifact.machine import cpu_count, cpu_name, versions
-from bertjax.artifact.post_training import SCHEMES
 from bertjax.config import InputError
 from bertjax.data.sources import Examples, TaskData
 from bertjax.data.tasks import Task

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bertjax.artifact.bitpack import (
+from bertjax.artifact.packed.bitpack import (
     bytes_of_bits,
     bytes_of_trits,
     fullest_group,

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bertjax.artifact.codes import model_codes
-from bertjax.artifact.export_hf import weight_only
+from bertjax.artifact.exports.to_hf import weight_only
 from bertjax.artifact.load import Model
 from bertjax.compress.quantize import dot_general, quantize_embeddings
 from bertjax.config import FLOAT, QuantizeConfig

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bertjax.artifact import entropy
-from bertjax.artifact.entropy import count_symbols, decode_symbols, encode_symbols, entropy_bytes, frequencies
+from bertjax.artifact.packed import entropy
+from bertjax.artifact.packed.entropy import count_symbols, decode_symbols, encode_symbols, entropy_bytes, frequencies
 from bertjax.config import InputError
 
 

@@ -16,12 +16,12 @@ import pytest
 from jax.export import deserialize
 from safetensors.numpy import load_file
 
-import bertjax.artifact.export as exports
-from bertjax.artifact import export_hf, export_onnx, export_stablehlo, parity
-from bertjax.artifact.export import export
-from bertjax.artifact.export_onnx import onnx_run
+import bertjax.artifact.exports.export as exports
+from bertjax.artifact.exports import parity, to_hf, to_onnx, to_stablehlo
+from bertjax.artifact.exports.export import export
+from bertjax.artifact.exports.parity import made_up_batches
+from bertjax.artifact.exports.to_onnx import onnx_run
 from bertjax.artifact.load import Model, load
-from bertjax.artifact.parity import made_up_batches
 from bertjax.config import InputError, QuantizeConfig
 from bertjax.data.sources import Examples, TaskData
 from bertjax.data.tasks import Task
@@ -35,14 +35,14 @@ COMMON_FILES = {"README.md", "config.json", "tokenizer.json", "tokenizer_config.
 @pytest.fixture(autouse=True)
 def small_checks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Results must not depend on whether PyTorch is installed; and each made-up length costs a compilation."""
-    monkeypatch.setattr(export_hf, "has_torch", lambda: False)
+    monkeypatch.setattr(to_hf, "has_torch", lambda: False)
     monkeypatch.setattr(parity, "LENGTHS", ())
 
 
 @pytest.fixture(scope="module")
 def floats(quantized: Model) -> Model:
     """The quantized model as transformers computes it."""
-    return export_hf.weight_only(quantized)
+    return to_hf.weight_only(quantized)
 
 
 def data_of(labels: tuple[str, ...]) -> TaskData:
@@ -115,8 +115,8 @@ def test_a_score_is_exported_as_a_score(model: Model, tmp_path: Path) -> None:
 def test_where_int8_products_would_overflow_weights_are_stored_as_uint8(
     quantized: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(export_onnx, "saturates", lambda: True)
-    assert not export_onnx.needs_unsigned(replace(quantized, quantize=QuantizeConfig(7, 8, 8)))
+    monkeypatch.setattr(to_onnx, "saturates", lambda: True)
+    assert not to_onnx.needs_unsigned(replace(quantized, quantize=QuantizeConfig(7, 8, 8)))
     export(quantized, "onnx", tmp_path / "out")
     assert "uint8: it is exact everywhere" in (tmp_path / "out" / "README.md").read_text()
     kinds = Counter(made.data_type for made in onnx.load(tmp_path / "out" / "model.onnx").graph.initializer
@@ -179,19 +179,19 @@ def test_another_tasks_data_and_unknown_formats_are_refused(quantized: Model, tm
 
 def test_a_stablehlo_export_is_int8_and_gives_the_models_very_logits(model: Model, tmp_path: Path) -> None:
     quantized = replace(model, quantize=QuantizeConfig(3, 4, 2))
-    weights = export_stablehlo.stored_weights(quantized)
+    weights = to_stablehlo.stored_weights(quantized)
     kinds = {path: array.dtype.name for path, array in weights.items()}
     integers = [path for path, kind in kinds.items() if kind == "int8"]
     assert len(integers) == 6 * model.config.num_hidden_layers + 3 and set(kinds.values()) == {"int8", "float32"}
     assert all(path.endswith("/codes") and f"{path[:-6]}/scale" in weights for path in integers)
-    made = export_stablehlo.write_stablehlo(quantized, tmp_path)
+    made = to_stablehlo.write_stablehlo(quantized, tmp_path)
     batch = made_up_batches(model.config, model.max_length)[-1]
     np.testing.assert_array_equal(made.logits(*batch), quantized.logits(*batch))
 
 
 def test_one_stablehlo_program_serves_every_platform_with_integer_products(quantized: Model) -> None:
-    weights = export_stablehlo.stored_weights(quantized)
-    read = deserialize(bytearray(export_stablehlo.serialized(quantized.config, quantized.quantize, weights)))
+    weights = to_stablehlo.stored_weights(quantized)
+    read = deserialize(bytearray(to_stablehlo.serialized(quantized.config, quantized.quantize, weights)))
     assert read.platforms == ("cpu", "cuda", "tpu")
     assert [str(aval.shape) for aval in read.in_avals[-3:]] == ["(batch, seq)"] * 3
     products = re.findall(r"dot_general.* : \(tensor<\S*x(\w+)>, tensor<\S*x(\w+)>\) -> tensor<\S*x(\w+)>",
@@ -205,6 +205,6 @@ def test_one_stablehlo_program_serves_every_platform_with_integer_products(quant
 @pytest.mark.parity
 def test_transformers_gives_the_weight_only_logits(quantized: Model, floats: Model, tmp_path: Path) -> None:
     export(quantized, "hf", tmp_path)
-    run = export_hf.transformers_run(tmp_path)
+    run = to_hf.transformers_run(tmp_path)
     for batch in made_up_batches(quantized.config, quantized.max_length):
         np.testing.assert_allclose(run(*batch), floats.logits(*batch), atol=1e-4)

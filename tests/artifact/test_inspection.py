@@ -12,9 +12,9 @@ import pytest
 from bertjax.artifact.inspection import inspect_model, layer_rows
 from bertjax.artifact.load import Model
 from bertjax.artifact.named_sizes import named_sizes
-from bertjax.artifact.pack import pack, packed_bytes, size_bytes_entropy
+from bertjax.artifact.packed.model import PACKED_FILE, PackedModel
+from bertjax.artifact.packed.pack import pack, packed_bytes, size_bytes_entropy
 from bertjax.artifact.packed_folder import pack_folder, pack_loaded, write_packed_folder
-from bertjax.artifact.packed_model import PACKED_FILE, PackedModel
 from bertjax.artifact.size import encoder_ratio, size_bytes_paper, size_bytes_xtc
 from bertjax.config import FLOAT, BertConfig, InputError, QuantizeConfig
 from bertjax.model.layout import param_shapes

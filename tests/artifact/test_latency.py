@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bertjax.artifact.latency import latency, take_turns
+from bertjax.artifact.inference.latency import latency, take_turns
 
 
 class Machine:

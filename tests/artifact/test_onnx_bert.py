@@ -10,9 +10,9 @@ import onnxruntime
 import pytest
 from onnx import ModelProto, TensorProto, checker
 
+from bertjax.artifact.exports.onnx_bert import onnx_model
+from bertjax.artifact.exports.parity import made_up_batches
 from bertjax.artifact.load import Model
-from bertjax.artifact.onnx_bert import onnx_model
-from bertjax.artifact.parity import made_up_batches
 from bertjax.config import FLOAT, QuantizeConfig
 from bertjax.params import num_bytes
 

@@ -16,8 +16,8 @@ from hypothesis.extra import numpy as arrays
 from onnx import TensorProto, checker, helper
 
 from bertjax.artifact.codes import Codes
-from bertjax.artifact.export_onnx import saturates
-from bertjax.artifact.onnx_graph import ZERO_POINT, Graph
+from bertjax.artifact.exports.onnx_graph import ZERO_POINT, Graph
+from bertjax.artifact.exports.to_onnx import saturates
 from bertjax.compress.quantize import dot_general, quantize_codes
 from bertjax.config import QuantizeConfig
 

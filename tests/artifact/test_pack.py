@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bertjax.artifact.codes import code_bits
-from bertjax.artifact.pack import Packed, pack, packed_bytes, size_bytes_entropy, unpack
-from bertjax.artifact.packed_file import write_packed
-from bertjax.artifact.storing import Stored, decode_codes
+from bertjax.artifact.packed.file import write_packed
+from bertjax.artifact.packed.pack import Packed, pack, packed_bytes, size_bytes_entropy, unpack
+from bertjax.artifact.packed.storing import Stored, decode_codes
 from bertjax.compress.quantize import dot_general, quantize_codes, quantize_embeddings
 from bertjax.config import FLOAT, BertConfig, InputError, QuantizeConfig
 from bertjax.model.bert import Inputs, logits_fn

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from bertjax.artifact import packed_file
-from bertjax.artifact.pack import Packed, pack
-from bertjax.artifact.packed_file import read_packed, write_packed
+from bertjax.artifact.packed import file as packed_file
+from bertjax.artifact.packed.file import read_packed, write_packed
+from bertjax.artifact.packed.pack import Packed, pack
 from bertjax.config import InputError, QuantizeConfig
 
 KERNEL = "bert/encoder/layer/0/output/dense/kernel"

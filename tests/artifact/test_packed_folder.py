@@ -14,12 +14,12 @@ import pytest
 
 from bertjax.artifact import packed_folder
 from bertjax.artifact.codes import model_codes
-from bertjax.artifact.export_hf import weight_only
+from bertjax.artifact.exports.to_hf import weight_only
 from bertjax.artifact.load import Model, load
 from bertjax.artifact.named_sizes import named_sizes
-from bertjax.artifact.packed_file import read_packed, write_packed
+from bertjax.artifact.packed.file import read_packed, write_packed
+from bertjax.artifact.packed.model import PACKED_FILE, PackedModel, read_packed_model
 from bertjax.artifact.packed_folder import pack_folder, pack_loaded, write_packed_folder
-from bertjax.artifact.packed_model import PACKED_FILE, PackedModel, read_packed_model
 from bertjax.config import FLOAT, InputError, QuantizeConfig
 from bertjax.params import ENCODER_KERNELS, select
 
@@ -132,7 +132,7 @@ def test_a_file_that_cannot_be_read_is_said_in_one_line(packed_dir: Path, tmp_pa
     if how == "newer":
         packed, metadata = read_packed(packed_dir / PACKED_FILE)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("bertjax.artifact.packed_file.VERSION", 2)
+            patch.setattr("bertjax.artifact.packed.file.VERSION", 2)
             write_packed(tmp_path / PACKED_FILE, packed, metadata)
     else:
         content[-5] ^= 1

@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from bertjax.artifact.exports.parity import MEDIAN, check_parity, computed_by, made_up_batches
 from bertjax.artifact.load import Model
-from bertjax.artifact.parity import MEDIAN, check_parity, computed_by, made_up_batches
 from bertjax.config import FLOAT, InputError, QuantizeConfig
 from bertjax.data.sources import Examples, TaskData
 from bertjax.data.tasks import Task

@@ -13,9 +13,9 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from bertjax.artifact.export_onnx import write_onnx
+from bertjax.artifact.exports.to_onnx import write_onnx
+from bertjax.artifact.inference.post_training import BLOCK, SCHEMES, write_post_training
 from bertjax.artifact.load import Model
-from bertjax.artifact.post_training import BLOCK, SCHEMES, write_post_training
 from bertjax.config import InputError, QuantizeConfig
 from bertjax.data.sources import Examples, TaskData
 from bertjax.data.tasks import Task

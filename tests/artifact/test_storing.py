@@ -9,11 +9,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from bertjax.artifact import storing
 from bertjax.artifact.codes import Codes
-from bertjax.artifact.entropy import decode_symbols
-from bertjax.artifact.schemes import Scheme, as_levels, code_schemes, float_schemes, lossless_type, tensor_bytes
-from bertjax.artifact.storing import Stored, decode, decode_codes, decode_mask, encode, store
+from bertjax.artifact.packed import storing
+from bertjax.artifact.packed.entropy import decode_symbols
+from bertjax.artifact.packed.schemes import Scheme, as_levels, code_schemes, float_schemes, lossless_type, tensor_bytes
+from bertjax.artifact.packed.storing import Stored, decode, decode_codes, decode_mask, encode, store
 from bertjax.compress.quantize import dequantize, largest_code
 from bertjax.config import InputError
 

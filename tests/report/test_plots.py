@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from bertjax.report.headline import panels
 from bertjax.report.placing import LABEL_ALL, place_names
-from bertjax.report.plots import MARKS, curve_figures, size_domain, spec, ticks, tradeoff_figures
+from bertjax.report.plots import MARKS, cost_domain, curve_figures, spec, ticks, tradeoff_figures
 from bertjax.report.tables import MEAN_TASK, clean
 from bertjax.study import AUGMENTED, METHODS
 
@@ -38,21 +38,21 @@ def test_ticks_are_few_and_inside(low: float, factor: float) -> None:
 
 
 def test_marks_stay_inside_the_size_axis() -> None:
-    low, high = size_domain(pd.Series([4.4, 17.5]))
+    low, high = cost_domain(pd.Series([4.4, 17.5]))
     assert low < 4.4 < 17.5 < high
-    low, high = size_domain(pd.Series([5.0]))
+    low, high = cost_domain(pd.Series([5.0]))
     assert low < 5 < high
 
 
 def test_names_avoid_each_other() -> None:
-    marks = pd.DataFrame({"size_mb": [10.0, 10.2, 40.0], "score": [80.0, 80.0, 70.0], "name": ["QP", "Q", "none"]})
+    marks = pd.DataFrame({"cost": [10.0, 10.2, 40.0], "score": [80.0, 80.0, 70.0], "name": ["QP", "Q", "none"]})
     sides = place_names(marks)
     assert sides[0] != "right" and sides[1:] == ["right", "right"]
 
 
 def test_a_name_without_room_is_left_out_of_a_crowded_plot() -> None:
     count = LABEL_ALL + 1
-    crowd = pd.DataFrame({"size_mb": [10.0] * count, "score": [80.0] * count, "name": ["QKP"] * count})
+    crowd = pd.DataFrame({"cost": [10.0] * count, "score": [80.0] * count, "name": ["QKP"] * count})
     assert set(place_names(crowd)) <= {"right", "left", "above", "below", ""} and "" in place_names(crowd)
     assert "" not in place_names(crowd[1:])
 
@@ -74,7 +74,7 @@ def test_front_is_the_best_score_of_every_budget(grid) -> None:
     (table,) = panels(results).values()
     (figure,) = tradeoff_figures(results, {"mrpc": table}, {})
     stairs = figure.chart.layer[0].data
-    for size, score in stairs[["size_mb", "score"]].to_numpy():
+    for size, score in stairs[["cost", "score"]].to_numpy():
         assert score == pytest.approx(table.loc[table["size_bytes"] <= size * 1e6 + 1, "score_mean"].max())
 
 

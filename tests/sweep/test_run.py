@@ -18,8 +18,8 @@ from safetensors.numpy import load_file, save_file
 
 import bertjax
 from bertjax.artifact.load import load
+from bertjax.artifact.packed.model import PACKED_FILE, read_packed_model
 from bertjax.artifact.packed_folder import pack_folder
-from bertjax.artifact.packed_model import PACKED_FILE, read_packed_model
 from bertjax.config import AugmentConfig, InputError, TeacherConfig
 from bertjax.data.examples import SELECTION
 from bertjax.data.sources import load_task

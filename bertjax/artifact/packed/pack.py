@@ -19,9 +19,9 @@ import numpy as np
 from jaxtyping import Float, Shaped
 
 from bertjax.artifact.codes import Codes, code_bits, quantized, scale_axis
-from bertjax.artifact.entropy import count_symbols, entropy_bytes
-from bertjax.artifact.schemes import symbols_of
-from bertjax.artifact.storing import Stored, decode, decode_codes, encode
+from bertjax.artifact.packed.entropy import count_symbols, entropy_bytes
+from bertjax.artifact.packed.schemes import symbols_of
+from bertjax.artifact.packed.storing import Stored, decode, decode_codes, encode
 from bertjax.compress.quantize import largest_code
 from bertjax.config import InputError, QuantizeConfig, require
 from bertjax.params import ENCODER_KERNELS, Params, nest, paths
@@ -36,7 +36,7 @@ _COLUMNS = {"values": "values", "frequencies": "values", "mask": "places", "inde
 
 @dataclass(frozen=True)
 class Packed:
-    """A packed model; see `bertjax.artifact.packed_file` for its file."""
+    """A packed model; see `bertjax.artifact.packed.file` for its file."""
 
     parameters: Mapping[str, Stored]
     """By path (see `bertjax.params`)."""

@@ -9,8 +9,8 @@ from onnx import ModelProto, TensorProto, helper
 
 import bertjax
 from bertjax.artifact.codes import model_codes
+from bertjax.artifact.exports.onnx_graph import Graph, QuantizedActivation
 from bertjax.artifact.load import Model
-from bertjax.artifact.onnx_graph import Graph, QuantizedActivation
 from bertjax.params import paths
 
 OPSET = 17
@@ -25,7 +25,7 @@ def onnx_model(model: Model, unsigned_weights: bool = False) -> ModelProto:
     """The model as ONNX: three int64 inputs [batch, seq], float32 logits [batch, labels].
 
     Args:
-        unsigned_weights: Store the encoder's codes as uint8, see `bertjax.artifact.export_onnx.saturates`.
+        unsigned_weights: Store the encoder's codes as uint8, see `bertjax.artifact.exports.to_onnx.saturates`.
     """
     bert = _Bert(model, unsigned_weights)
     bert.classify(bert.encode(bert.embed()))

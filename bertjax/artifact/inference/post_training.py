@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bertjax.artifact.export_onnx import needs_unsigned, onnx_run, require_onnx, saturates
+from bertjax.artifact.exports.parity import computed_by
+from bertjax.artifact.exports.to_onnx import needs_unsigned, onnx_run, require_onnx, saturates
 from bertjax.artifact.load import Model
-from bertjax.artifact.parity import computed_by
 from bertjax.config import FLOAT, InputError, QuantizeConfig, require
 from bertjax.data.examples import Examples, subset
 from bertjax.data.tokens import tokenize
@@ -65,7 +65,7 @@ def write_post_training(
     require(model.quantize == FLOAT, "quantization after training needs a float model (methods none, K, P or KP), "
                                      f"got one with {model.quantize.weight_bits}-bit weights")
     require_onnx()
-    from bertjax.artifact.onnx_bert import onnx_model
+    from bertjax.artifact.exports.onnx_bert import onnx_model
 
     with tempfile.TemporaryDirectory(dir=file.parent, prefix=f".{file.name}.") as made:
         target = Path(made) / file.name

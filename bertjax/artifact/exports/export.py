@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from bertjax.artifact.export_hf import hf_card, weight_only, write_hf
-from bertjax.artifact.export_onnx import needs_unsigned, onnx_card, require_onnx, write_onnx
-from bertjax.artifact.export_stablehlo import require_flatbuffers, stablehlo_card, write_stablehlo
+from bertjax.artifact.exports.parity import Parity, check_parity
+from bertjax.artifact.exports.to_hf import hf_card, weight_only, write_hf
+from bertjax.artifact.exports.to_onnx import needs_unsigned, onnx_card, require_onnx, write_onnx
+from bertjax.artifact.exports.to_stablehlo import require_flatbuffers, stablehlo_card, write_stablehlo
 from bertjax.artifact.load import Model, load
-from bertjax.artifact.parity import Parity, check_parity
 from bertjax.config import require
 from bertjax.data.sources import TaskData
 from bertjax.model.folder import new_folder, require_empty

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+from bertjax.artifact.exports.parity import Parity, Run, computed_by
 from bertjax.artifact.load import Model
-from bertjax.artifact.parity import Parity, Run, computed_by
 from bertjax.config import InputError
 
 FILE = "model.onnx"
@@ -33,7 +33,7 @@ def write_onnx(model: Model, folder: Path, unsigned_weights: bool = False) -> Mo
     require_onnx()
     import onnx
 
-    from bertjax.artifact.onnx_bert import onnx_model
+    from bertjax.artifact.exports.onnx_bert import onnx_model
 
     made = onnx_model(model, unsigned_weights)
     onnx.checker.check_model(made, full_check=True)

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bertjax.artifact.export_hf import has_torch, load_transformers, save_hf, torch_run, weight_only
-from bertjax.artifact.export_onnx import FILE, needs_unsigned, onnx_run, write_onnx
+from bertjax.artifact.exports.parity import computed_by
+from bertjax.artifact.exports.to_hf import has_torch, load_transformers, save_hf, torch_run, weight_only
+from bertjax.artifact.exports.to_onnx import FILE, needs_unsigned, onnx_run, write_onnx
+from bertjax.artifact.inference.post_training import SCHEMES, write_post_training
 from bertjax.artifact.load import Model
-from bertjax.artifact.parity import computed_by
-from bertjax.artifact.post_training import SCHEMES, write_post_training
 from bertjax.config import FLOAT, BertConfig
 from bertjax.data.examples import Examples
 from bertjax.params import num_bytes

@@ -13,9 +13,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from bertjax.artifact.candidates import ONNX, Candidate, Runtimes, candidates, left_out
-from bertjax.artifact.export_onnx import require_onnx
-from bertjax.artifact.latency import Latency, latency, take_turns
+from bertjax.artifact.exports.to_onnx import require_onnx
+from bertjax.artifact.inference.candidates import ONNX, Candidate, Runtimes, candidates, left_out
+from bertjax.artifact.inference.latency import Latency, latency, take_turns
 from bertjax.artifact.load import Batch, Model, padded_batches
 from bertjax.artifact.machine import cpu_count, cpu_name, versions
 from bertjax.config import require
@@ -37,7 +37,7 @@ class BenchSettings:
     batches: int = 40
     """At most so many of each size, evenly spaced among the dev rows in the order of their lengths."""
     post_training: bool = False
-    """Quantize float models by every scheme of `bertjax.artifact.post_training`."""
+    """Quantize float models by every scheme of `bertjax.artifact.inference.post_training`."""
 
     def __post_init__(self) -> None:
         for name in ("threads", "rounds", "batches"):
@@ -48,7 +48,7 @@ class BenchSettings:
 
 
 def bench_inference(models: Mapping[str, Model], data: TaskData, settings: BenchSettings) -> dict[str, Any]:
-    """Measures every candidate, see `bertjax.artifact.candidates.candidates`.
+    """Measures every candidate, see `bertjax.artifact.inference.candidates.candidates`.
 
     Returns:
         What it ran on and `rows`, one for each candidate and batch size: `artifact`, `runtime`, `batch_size`, the

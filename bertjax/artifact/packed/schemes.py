@@ -15,7 +15,7 @@ A scheme says two things: which weights are stored (`places`), and as what (`val
 | `ternary` | codes -1, 0 and 1, five in a byte |
 | `binary` | codes -1 and 1, one bit each |
 
-A coded scheme entropy-codes the codes of `all` places, or the mask of floats (`bertjax.artifact.entropy`).
+A coded scheme entropy-codes the codes of `all` places, or the mask of floats (`bertjax.artifact.packed.entropy`).
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from typing import Literal, TypeAlias, get_args
 import numpy as np
 from jaxtyping import Bool, Float, Shaped, UInt8
 
-from bertjax.artifact.bitpack import bytes_of_bits, bytes_of_trits, fullest_group
 from bertjax.artifact.codes import Codes
-from bertjax.artifact.entropy import count_symbols, entropy_bytes
+from bertjax.artifact.packed.bitpack import bytes_of_bits, bytes_of_trits, fullest_group
+from bertjax.artifact.packed.entropy import count_symbols, entropy_bytes
 from bertjax.compress.quantize import largest_code
 from bertjax.config import require
 

@@ -21,9 +21,9 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save, save_file
 
-from bertjax.artifact.pack import Packed
-from bertjax.artifact.schemes import Scheme
-from bertjax.artifact.storing import Stored
+from bertjax.artifact.packed.pack import Packed
+from bertjax.artifact.packed.schemes import Scheme
+from bertjax.artifact.packed.storing import Stored
 from bertjax.config import InputError, require
 
 VERSION = 1

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from bertjax.artifact.pack import FloatType, Packed, pack
-from bertjax.artifact.packed_file import file_bytes, read_packed
+from bertjax.artifact.packed.file import file_bytes, read_packed
+from bertjax.artifact.packed.pack import FloatType, Packed, pack
 from bertjax.config import BertConfig, InputError, QuantizeConfig, require
 from bertjax.model.layout import param_shapes
 from bertjax.params import ENCODER_KERNELS, Params, paths

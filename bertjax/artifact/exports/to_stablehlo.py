@@ -19,8 +19,8 @@ from jaxtyping import Array, Float, Int
 from safetensors.numpy import load_file, save_file
 
 from bertjax.artifact.codes import model_codes
+from bertjax.artifact.exports.parity import Parity, computed_by
 from bertjax.artifact.load import Model
-from bertjax.artifact.parity import Parity, computed_by
 from bertjax.compress.quantize import quantize_codes
 from bertjax.config import BertConfig, InputError, QuantizeConfig
 from bertjax.model.attention import DotGeneral

@@ -86,7 +86,7 @@ class Graph:
         """The product of codes, scaled to floats.
 
         Args:
-            unsigned: Store the weights' codes as uint8 too, see `bertjax.artifact.export_onnx.saturates`.
+            unsigned: Store the weights' codes as uint8 too, see `bertjax.artifact.exports.to_onnx.saturates`.
         """
         codes, zero = weight.codes, np.int8(0)
         if unsigned:

@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from bertjax.artifact.codes import model_codes
+from bertjax.artifact.exports.parity import Parity, Run, computed_by
 from bertjax.artifact.load import Model, load
-from bertjax.artifact.parity import Parity, Run, computed_by
 from bertjax.config import FLOAT
 from bertjax.model.hf import save_pretrained
 from bertjax.params import nest, paths

@@ -10,7 +10,8 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from jaxtyping import Bool, Float, Int8, Shaped, UInt16
 
-from bertjax.artifact.bitpack import (
+from bertjax.artifact.codes import Codes
+from bertjax.artifact.packed.bitpack import (
     gather_groups,
     pack_bits,
     pack_trits,
@@ -18,9 +19,8 @@ from bertjax.artifact.bitpack import (
     unpack_bits,
     unpack_trits,
 )
-from bertjax.artifact.codes import Codes
-from bertjax.artifact.entropy import count_symbols, decode_symbols, encode_symbols, frequencies
-from bertjax.artifact.schemes import (
+from bertjax.artifact.packed.entropy import count_symbols, decode_symbols, encode_symbols, frequencies
+from bertjax.artifact.packed.schemes import (
     TENSOR_BYTES,
     Scheme,
     as_levels,

@@ -1,0 +1,1 @@
+"""Trained models for other runtimes, each compared with the model that it was written from."""

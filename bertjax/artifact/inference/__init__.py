@@ -1,0 +1,1 @@
+"""Latency and throughput of trained models in several runtimes."""
