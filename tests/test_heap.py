@@ -33,23 +33,34 @@ def test_a_command_restarts_once_with_its_arguments_on_linux(own: str | None) ->
     assert last == f"{TUNABLES if restarts else own} ['a b', '--c']"
 
 
-RESERVING = """
+GROWING = """
+import ctypes
+import sys
 import numpy as np
-from bertjax.heap import SLACK, reserve
-size = 256 * 2**20
-reserve(size - SLACK)
-first = np.ones(size - 2**20, np.uint8)
-at = first.ctypes.data
-del first
-print(np.ones(size // 2, np.uint8).ctypes.data == at)
+from bertjax.heap import reserve
+libc = ctypes.CDLL(None)
+libc.sbrk.restype = ctypes.c_void_p
+if sys.argv[1] == "reserved":
+    reserve(256 * 2**20)
+end, kept = libc.sbrk(0), []
+for size in (64, 128, 192, 256):
+    buffer = np.ones(size * 2**20, np.uint8)
+    kept.append(np.ones(2**20, np.uint8))  # lies behind it, so that its room cannot grow
+    del buffer
+print((libc.sbrk(0) - end) // 2**20)
 """
+"""Prints the MiB by which the heap grew for buffers of growing size, as those of batch lengths are."""
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the settings are glibc's")
-def test_a_smaller_buffer_takes_the_room_of_the_largest() -> None:
-    done = subprocess.run([sys.executable, "-c", RESERVING], env={**os.environ, "GLIBC_TUNABLES": TUNABLES},
-                          capture_output=True, text=True, timeout=60, check=True)
-    assert done.stdout == "True\n"
+def test_buffers_of_growing_size_share_the_room_that_is_reserved() -> None:
+    def grown(how: str) -> int:
+        done = subprocess.run([sys.executable, "-c", GROWING, how], env={**os.environ, "GLIBC_TUNABLES": TUNABLES},
+                              capture_output=True, text=True, timeout=60, check=True)
+        return int(done.stdout)
+
+    assert grown("reserved") == 0
+    assert grown("as it comes") > 256  # what the room is reserved against
 
 
 def test_what_cannot_be_reserved_is_left() -> None:

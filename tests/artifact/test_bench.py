@@ -109,13 +109,15 @@ def test_batches_hold_every_row_once_and_a_choice_keeps_the_shortest_and_the_lon
 
 def test_the_machine_is_named() -> None:
     assert cpu_name() and versions()["jax"]
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system does not bind a process to CPUs")
+def test_a_process_keeps_to_its_cpus_and_xla_to_as_many_threads() -> None:
     program = ("from bertjax.artifact.machine import cpu_count, limit_cpus\nassert limit_cpus(1) == 1 == cpu_count()\n"
                "import os, jax\njax.numpy.zeros(3).block_until_ready()\n"
                "names = [open(f'/proc/self/task/{task}/comm').read() for task in os.listdir('/proc/self/task')]\n"
                "assert sum('XLAEigen' in name for name in names) == 1, names\n"
                "os.sched_setaffinity = None\nassert limit_cpus(1) == 1")
-    if not hasattr(os, "sched_setaffinity"):
-        pytest.skip("this system does not bind a process to CPUs")
     environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}  # one device
     subprocess.run([sys.executable, "-c", program], check=True, env=environment)
 

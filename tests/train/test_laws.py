@@ -41,6 +41,7 @@ def eight(toy: Toy):
 def test_one_compilation_per_length_whatever_the_trials(eight) -> None:
     _, _, chunks = eight
     assert sorted(chunks.compiled) == [("eval", 6), ("eval", 10), ("train", 6), ("train", 10)]
+    assert next(iter(chunks.compiled)) == ("train", 10)  # the longest first: the memory of a CPU is reserved for it
 
 
 def test_every_subset_learns(eight) -> None:
