@@ -45,7 +45,7 @@ def read_candidates(command: Pick) -> pd.DataFrame:
     """The settings of the task to pick from, see `bertjax.report.pick.candidates`."""
     from bertjax.report.pick import candidates
     from bertjax.report.predictions import read_predictions
-    from bertjax.report.reading import read_json, read_results
+    from bertjax.report.reading import read_results, read_study
     from bertjax.report.selection import select_rates
     from bertjax.sweep.kept import read_latency
     results = read_results(command.run_dir / "results.csv")
@@ -54,8 +54,7 @@ def read_candidates(command: Pick) -> pd.DataFrame:
             f"{command.run_dir} has results of {', '.join(tasks)}: choose one by --task")
     task = command.task or tasks[0]
     require(task in tasks, f"{command.run_dir} has results of {', '.join(tasks)}, none of {task}")
-    study = command.run_dir / "study.json"
-    chosen = select_rates(results[results["task"] == task], read_json(study) if study.exists() else {}).results
+    chosen = select_rates(results[results["task"] == task], read_study(command.run_dir)).results
     require(command.max_mb is None and command.max_drop is None or bool(chosen["size_bytes_disk"].notna().any()),
             f"--max-mb and --max-drop compare the sizes of packed files, and {command.run_dir} has none in its "
             "results.csv, which is of a former version: sweep again")
@@ -84,7 +83,7 @@ def kept_folder(run_dir: Path, trial_ids: Sequence[str]) -> Path | None:
 
 def export_command(folder: Path) -> str:
     """What writes the model of a trial for ONNX Runtime."""
-    return shlex.join(["bertjax", "export", str(folder), "--format", "onnx", "--output", f"{folder.name}.onnx"])
+    return shlex.join(["bertjax", "export", str(folder), "--format", "onnx", "--output", f"{folder.name}-onnx"])
 
 
 def lines(chosen: dict[str, Any], command: Pick) -> list[tuple[str, str]]:

@@ -54,7 +54,7 @@ def test_pick_answers_in_json_where_no_one_looks(run_dir: Path, capsys: pytest.C
     assert (found["methods"], found["score"], found["mb"], found["ms"]) == ("QP", 79.0, 15.6, None)
     assert found["drop"] == pytest.approx(1.0) and found["trial_ids"] == ["3"]
     assert found["folder"] == str(run_dir / "trials" / "3")
-    assert found["export"] == f"bertjax export '{run_dir}/trials/3' --format onnx --output 3.onnx"
+    assert found["export"] == f"bertjax export '{run_dir}/trials/3' --format onnx --output 3-onnx"
     assert found["next"]["methods"] == "Q" and found["why_not_next"] == "18.1 MB, above 16"
     assert found["next"]["folder"] is found["next"]["export"] is None
 

@@ -73,6 +73,13 @@ class Model:
         mask = np.ones(ids.shape, bool) if attention_mask is None else np.asarray(attention_mask) != 0
         types = np.zeros(ids.shape, np.int32) if token_type_ids is None else np.asarray(token_type_ids, np.int32)
         self._check(ids, mask, types)
+        return self._compute(ids, mask, types)
+
+    def _compute(
+        self, ids: Int[np.ndarray, "batch seq"], mask: Bool[np.ndarray, "batch seq"],
+        types: Int[np.ndarray, "batch seq"],
+    ) -> Float[np.ndarray, "batch labels"]:
+        """The logits of a batch that was checked."""
         forward = _forward(self.config, self.quantize)
         return np.asarray(forward(self.params, Inputs(*map(jnp.asarray, (ids, types, mask)))))
 

@@ -22,7 +22,7 @@ from bertjax.report.image import png
 from bertjax.report.plots import MARKS, Figure, curve_figures, spec, tradeoff_figures
 from bertjax.report.predictions import constant_scores, read_predictions
 from bertjax.report.provenance import command, study_rows, versions
-from bertjax.report.reading import read_json, read_results
+from bertjax.report.reading import read_json, read_results, read_study
 from bertjax.report.sections import Section, comparison_section, sections_of
 from bertjax.report.selection import select_rates
 from bertjax.report.speed import speed_section
@@ -67,7 +67,7 @@ def write_report(run_dir: Path) -> Path:
     """
     results = read_results(run_dir / "results.csv")
     teachers = read_results(run_dir / "teachers.csv") if (run_dir / "teachers.csv").exists() else results.iloc[:0]
-    study = read_json(run_dir / "study.json") if (run_dir / "study.json").exists() else {}
+    study = read_study(run_dir)
     metrics = {trial_id: read_json(path) for trial_id in results["trial_id"]
                if (path := run_dir / "trials" / trial_id / "metrics.json").exists()}
     selection = select_rates(results, study)

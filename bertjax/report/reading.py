@@ -35,3 +35,9 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise InputError(f"{path}, line {error.lineno}: must be JSON, got: {error.msg}; run the sweep again") from None
+
+
+def read_study(run_dir: Path) -> dict[str, Any]:
+    """The study that a run directory is of; empty where it is not at hand."""
+    path = run_dir / "study.json"
+    return read_json(path) if path.exists() else {}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import jax
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from bertjax.artifact.load import Model
 from bertjax.config import BertConfig, InputError
@@ -38,16 +38,11 @@ class Computed(Model):
 
     run: Run
 
-    def logits(
-        self,
-        input_ids: Int[np.ndarray, "batch seq"],
-        attention_mask: Int[np.ndarray, "batch seq"] | None = None,
-        token_type_ids: Int[np.ndarray, "batch seq"] | None = None,
+    def _compute(
+        self, ids: Int[np.ndarray, "batch seq"], mask: Bool[np.ndarray, "batch seq"],
+        types: Int[np.ndarray, "batch seq"],
     ) -> Float[np.ndarray, "batch labels"]:
-        """As `Model.logits`; how many shapes compile is up to what computes them."""
-        ids = np.asarray(input_ids)
-        mask = np.ones_like(ids) if attention_mask is None else np.asarray(attention_mask)
-        return self.run(ids, mask, np.zeros_like(ids) if token_type_ids is None else np.asarray(token_type_ids))
+        return self.run(ids, mask.astype(np.int32), types)
 
 
 def computed_by(model: Model, run: Run) -> Computed:
