@@ -271,8 +271,10 @@ def export(command: Export) -> None:
     values = data_values(command.data)
     named = bool(command.task or command.data.dev_file)
     require(named or not values, "export reads data only for a task: give --task or --dev-file too")
+    require(not command.static_activations or named and not (command.data.dev_file and not command.data.train_file),
+            "--static-activations measures on training rows: give --task, or --dev-file and --train-file")
     from bertjax.artifact.exports.export import export
     from bertjax.data.sources import load_rows
     data = load_rows(command.task, values) if named else None
-    made = export(command.model, command.format, command.output, data)
+    made = export(command.model, command.format, command.output, data, command.static_activations)
     print(f"written: {made.folder} ({made.num_bytes:,} bytes)\nparity:  {made.parity}")

@@ -180,6 +180,8 @@ class Export:
     task: Text = None
     """Compare on this task's dev rows, and state the score; without it and --dev-file, compare on made-up rows."""
     data: OmitArgPrefixes[DataOptions] = field(default_factory=DataOptions)
+    static_activations: FlagCreatePairsOff[Annotated[bool, arg(help_behavior_hint="")]] = False
+    """onnx, of a model with Q: fixed scales for activations, measured on training rows; faster, another rounding."""
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,9 @@ def bench_inference(command: BenchInference, values: Mapping[str, Any]) -> None:
     limit_cpus(command.threads)  # before JAX starts
     from bertjax.artifact.inference.bench import BenchSettings, bench_inference
     from bertjax.artifact.load import load
-    settings = BenchSettings(command.threads, command.rounds, command.batch_sizes, command.batches, command.ptq)
+    has_train = not (command.data.dev_file and not command.data.train_file)  # scales are measured on training rows
+    settings = BenchSettings(command.threads, command.rounds, command.batch_sizes, command.batches, command.ptq,
+                             static=has_train)
     models = {name: load(target.source) for name, target in targets.items()}
     result = bench_inference(models, data, settings)
     if command.output:

@@ -92,7 +92,7 @@ def test_people_get_a_table(
     monkeypatch.setattr(bench, "bench_inference", measure)
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     assert exit_of(folder, "--dev-file", folder.parent / "dev.csv", "--rounds", 9) == 0
-    assert asked == [(["small"], "own-dev", bench.BenchSettings(rounds=9))]
+    assert asked == [(["small"], "own-dev", bench.BenchSettings(rounds=9, static=False))]
     assert "1.50" in capsys.readouterr().out
 
 

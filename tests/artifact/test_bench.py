@@ -41,7 +41,7 @@ def test_every_model_stands_beside_its_float_reference(model: Model, quantized: 
     result = bench_inference({"plain": model, "Q": quantized}, SHORT_DATA,
                              BenchSettings(rounds=1, batch_sizes=(32, 2)))
     runtimes = [("plain", "jax"), ("plain", "onnxruntime"), ("Q", "jax"), ("Q", "onnxruntime"),
-                ("plain", "onnxruntime int8_dynamic")]
+                ("Q", "onnxruntime static"), ("plain", "onnxruntime int8_dynamic")]
     rows = result["rows"]
     assert [(row["artifact"], row["runtime"], row["batch_size"]) for row in rows] == [
         (*pair, size) for size in (32, 2) for pair in runtimes]
@@ -60,7 +60,7 @@ def test_every_model_stands_beside_its_float_reference(model: Model, quantized: 
 def test_a_quantized_model_alone_is_compared_with_the_floats_of_its_codes(
     quantized: Model, tmp_path: Path, no_torch: None
 ) -> None:
-    made = candidates({"Q": quantized}, Runtimes(tmp_path, ROWS, 1), post_training=False)
+    made = candidates({"Q": quantized}, Runtimes(tmp_path, ROWS, 1, static=False), post_training=False)
     assert [candidate.name for candidate in made] == [
         "Q · jax", "Q · onnxruntime", "Q (float) · onnxruntime", "Q (float) · onnxruntime int8_dynamic"]
     assert {candidate.reference for candidate in made} == {"Q (float)"}
@@ -76,7 +76,7 @@ def test_with_post_training_every_float_model_is_quantized_by_every_scheme(
     for name in ("none", "P"):
         found = {candidate.runtime for candidate in made if candidate.artifact == name}
         assert found == {"jax", "onnxruntime", *(f"onnxruntime {scheme}" for scheme in SCHEMES)}
-    assert len({candidate.name for candidate in made}) == len(made) == 2 * (2 + len(SCHEMES)) + 2
+    assert len({candidate.name for candidate in made}) == len(made) == 2 * (2 + len(SCHEMES)) + 3
 
 
 def test_models_that_read_other_tokens_or_other_labels_are_refused(model: Model, quantized: Model) -> None:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import functools
+import tempfile
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from onnx import TensorProto, checker, helper
+from onnx import ModelProto, TensorProto, checker, helper
 
 from bertjax.artifact.codes import Codes
 from bertjax.artifact.exports.onnx_graph import ZERO_POINT, Graph
@@ -120,3 +122,35 @@ def test_rounding_boundaries_fall_on_trainings_side(bits: int, seed: int) -> Non
     x[..., :1] = peak
     (codes,) = exported(8, bits, saturates(), ("codes",))(x)
     np.testing.assert_array_equal(codes.astype(np.int16) - ZERO_POINT, codes_of(bits, -1)(x)[0])
+
+
+@pytest.mark.parametrize("unsigned", [saturates(), True])
+def test_a_fixed_scale_gives_the_integer_product_of_rounded_codes(unsigned: bool) -> None:
+    weight = Codes(*codes_of(8, 0)(kernel()), 8)
+    graph = Graph()
+    product = graph.op("MatMul", graph.fake_quantize("x", np.float32(0.02), "layer"),
+                       graph.dequantized(weight, unsigned, "layer"), at="layer")
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", "seq", features])
+              for name, features in (("x", INPUTS), (product, OUTPUTS))]
+    made = helper.make_model(
+        helper.make_graph(graph.nodes, "layer", values[:1], values[1:], list(graph.constants.values())),
+        opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    checker.check_model(made, full_check=True)
+    assert "MatMulIntegerToFloat" in optimized_kinds(made)
+    session = onnxruntime.InferenceSession(made.SerializeToString(), providers=["CPUExecutionProvider"])
+    x = np.random.default_rng(2).normal(size=ROWS).astype(np.float32)
+    x[0, 0, :4] = 9, -9, 2.54, -2.56  # beyond the largest codes, the largest, the smallest
+    codes = np.clip(np.round(x / np.float32(0.02)), -ZERO_POINT, 127).astype(np.int32)
+    assert codes.min() == -128 and codes.max() == 127
+    expected = (codes @ weight.codes.astype(np.int32)) * np.float64(0.02) * weight.scale
+    np.testing.assert_allclose(session.run(None, {"x": x})[0], expected, rtol=1e-5, atol=1e-6)
+
+
+def optimized_kinds(made: ModelProto) -> set[str]:
+    """The operators that ONNX Runtime runs for a model."""
+    with tempfile.TemporaryDirectory() as folder:
+        options = onnxruntime.SessionOptions()
+        options.optimized_model_filepath = f"{folder}/optimized.onnx"
+        options.log_severity_level = 3  # it warns that the file is for this machine
+        onnxruntime.InferenceSession(made.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        return {node.op_type for node in onnx.load(options.optimized_model_filepath).graph.node}

@@ -104,7 +104,7 @@ def codes_of(stored: dict[str, np.ndarray], path: str, shape: tuple[int, int], b
     at = path.removesuffix("/kernel")
     if bits is None:
         (name,) = (name for name in (f"{at}/codes", f"{path}_quantized") if name in stored)
-        zero = stored.get(f"{path}_zero_point", np.int8(128 if stored[name].dtype == np.uint8 else 0))
+        zero = stored.get(f"{path}_zero_point", np.uint8(128) if stored[name].dtype == np.uint8 else np.int8(0))
         assert np.all(zero == 0) or stored[name].dtype == np.uint8
         return stored[name].astype(np.int32) - np.int32(zero)
     (name,) = (name for name in stored if name.startswith(f"{path}_Q"))

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from bertjax.artifact.exports.parity import Parity, check_parity
+from bertjax.artifact.exports.calibration import static_scales
+from bertjax.artifact.exports.parity import Parity, check_parity, check_score, computed_by
 from bertjax.artifact.exports.to_hf import hf_card, weight_only, write_hf
-from bertjax.artifact.exports.to_onnx import needs_unsigned, onnx_card, require_onnx, write_onnx
+from bertjax.artifact.exports.to_onnx import FILE, needs_unsigned, onnx_card, onnx_run, require_onnx, write_onnx
 from bertjax.artifact.exports.to_stablehlo import require_flatbuffers, stablehlo_card, write_stablehlo
 from bertjax.artifact.load import Model, load
 from bertjax.config import require
@@ -38,6 +39,7 @@ def export(
     format: Format,
     output_dir: str | os.PathLike[str],
     data: TaskData | None = None,
+    static_activations: bool = False,
 ) -> Exported:
     """Writes a model in another format, runs what was written, and keeps it if its logits are the model's.
 
@@ -48,11 +50,18 @@ def export(
         output_dir: New or empty. It appears whole, or not at all.
         data: The task of the model. Logits are compared on its dev rows, and scores stand in the README; without it,
             on made-up rows.
+        static_activations: For `onnx`, of a model with 8-bit activations: they get fixed scales, measured on training
+            rows of `data`, instead of one for each token. Faster, and another rounding than training's: its logits are
+            compared with those of the file's operators one by one, and its score with the model's.
 
     Raises:
         InputError: `output_dir` is not empty or cannot be written, a package is missing, the labels of `data` are not
-            the model's, or the logits of what was written are not the model's.
+            the model's, the logits of what was written are not the model's, or static activations cost more than a
+            point of score.
     """
+    require(not static_activations or format == "onnx" and data is not None,
+            "static activations are for the format onnx, and need a task's rows to measure and to check; "
+            f"got {format}{'' if data else ', no task'}")
     require(format in get_args(Format), f"format must be one of {', '.join(get_args(Format))}, got {format!r}")
     target = Path(output_dir).expanduser()
     require_empty(target)
@@ -64,13 +73,15 @@ def export(
     if data is not None:
         model.columns_of(data.task)
     with new_folder(target) as folder:
-        parity, card = _write(model, format, folder, data)
+        parity, card = _write(model, format, folder, data, static_activations)
         (folder / CARD).write_text(card, encoding="utf-8", newline="\n")
         num_bytes = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     return Exported(target, num_bytes, parity)
 
 
-def _write(model: Model, format: Format, folder: Path, data: TaskData | None) -> tuple[Parity, str]:
+def _write(
+    model: Model, format: Format, folder: Path, data: TaskData | None, static_activations: bool
+) -> tuple[Parity, str]:
     """Fills the folder but for the card, which it returns."""
     if format == "hf":
         reference = weight_only(model)
@@ -82,7 +93,12 @@ def _write(model: Model, format: Format, folder: Path, data: TaskData | None) ->
     model.tokenizer.save_pretrained(str(folder))
     if format == "onnx":
         unsigned = needs_unsigned(model)
-        parity = check_parity(model, write_onnx(model, folder, unsigned), data)
-        return parity, onnx_card(model, parity, unsigned)
+        if static_activations and data is not None:
+            made = write_onnx(model, folder, unsigned, static_scales(model, data.train))
+            check_parity(computed_by(model, onnx_run(folder / FILE, optimize=False)), made, data)
+            parity = check_score(model, made, data)
+        else:
+            parity = check_parity(model, write_onnx(model, folder, unsigned), data)
+        return parity, onnx_card(model, parity, unsigned, static_activations)
     parity = check_parity(model, write_stablehlo(model, folder), data)
     return parity, stablehlo_card(model, parity)

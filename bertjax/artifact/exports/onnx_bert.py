@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
-from onnx import ModelProto, TensorProto, helper
+from onnx import ModelProto, TensorProto, ValueInfoProto, helper
 
 import bertjax
 from bertjax.artifact.codes import model_codes
@@ -21,18 +21,36 @@ INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 OUTPUT = "logits"
 
 
-def onnx_model(model: Model, unsigned_weights: bool = False) -> ModelProto:
+Scales = Mapping[str, np.float32]
+"""Of a model's quantized activations, by the place that reads them."""
+
+
+def onnx_model(model: Model, unsigned_weights: bool = False, static: Scales | None = None) -> ModelProto:
     """The model as ONNX: three int64 inputs [batch, seq], float32 logits [batch, labels].
 
     Args:
         unsigned_weights: Store the encoder's codes as uint8, see `bertjax.artifact.exports.to_onnx.saturates`.
+        static: Fixed scales of the activations, instead of training's one for each token.
     """
-    bert = _Bert(model, unsigned_weights)
+    bert = _Bert(model, unsigned_weights, static)
     bert.classify(bert.encode(bert.embed()))
+    return _finished(bert, [])
+
+
+def scales_model(model: Model, unsigned_weights: bool = False) -> tuple[ModelProto, dict[str, str]]:
+    """The model with its activations' scales [batch, seq, 1] as further outputs, and their names by place."""
+    bert = _Bert(model, unsigned_weights, None)
+    bert.classify(bert.encode(bert.embed()))
+    scales = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", None, 1])
+              for name in bert.scales.values()]
+    return _finished(bert, scales), bert.scales
+
+
+def _finished(bert: _Bert, more_outputs: list[ValueInfoProto]) -> ModelProto:
     graph = helper.make_graph(
         bert.graph.nodes, "bert",
         [helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "seq"]) for name in INPUTS],
-        [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["batch", model.config.num_labels])],
+        [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["batch", bert.config.num_labels]), *more_outputs],
         list(bert.graph.constants.values()))
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION,
                              producer_name="bertjax", producer_version=bertjax.__version__)
@@ -41,8 +59,10 @@ def onnx_model(model: Model, unsigned_weights: bool = False) -> ModelProto:
 class _Bert:
     """Writes one model into a graph. Names are those of the parameters."""
 
-    def __init__(self, model: Model, unsigned_weights: bool) -> None:
+    def __init__(self, model: Model, unsigned_weights: bool, static: Scales | None) -> None:
         self.config, self.quantize, self.unsigned = model.config, model.quantize, unsigned_weights
+        self.static = static
+        self.scales: dict[str, str] = {}
         self.leaves = {path: np.asarray(leaf) for path, leaf in paths(model.params).items()}
         self.codes = model_codes(model.params, model.quantize)
         self.graph = Graph()
@@ -100,7 +120,7 @@ class _Bert:
         if first_only and isinstance(read, QuantizedActivation):
             asking = QuantizedActivation(*(graph.first_token(part, f"{at}/query") for part in read))
         elif first_only:
-            asking = graph.first_token(hidden, f"{at}/query")
+            asking = self.prepared(graph.first_token(hidden, f"{at}/query"), at)
         query = self.heads(self.linear(asking, f"{at}/query"), f"{at}/query", [0, 2, 1, 3])
         key = self.heads(self.linear(read, f"{at}/key"), f"{at}/key", [0, 2, 3, 1])
         value = self.heads(self.linear(read, f"{at}/value"), f"{at}/value", [0, 2, 1, 3])
@@ -119,12 +139,21 @@ class _Bert:
     def prepared(self, x: str, at: str) -> str | QuantizedActivation:
         """An activation as the linear layers read it: quantized, or as it is."""
         bits = self.quantize.activation_bits
-        return x if bits is None else self.graph.quantize(x, bits, f"{at}/quantize")
+        if bits is None:
+            return x
+        if self.static is not None:
+            return self.graph.fake_quantize(x, self.static[at], f"{at}/quantize")
+        made = self.graph.quantize(x, bits, f"{at}/quantize")
+        self.scales[at] = made.scale
+        return made
 
     def linear(self, x: str | QuantizedActivation, at: str) -> str:
         """A linear layer of the encoder."""
         if isinstance(x, QuantizedActivation):
             made = self.graph.integer_product(x, self.codes[f"{at}/kernel"], self.unsigned, at)
+        elif self.static is not None:
+            weight = self.graph.dequantized(self.codes[f"{at}/kernel"], self.unsigned, at)
+            made = self.graph.op("MatMul", x, weight, at=at)
         else:
             made = self.graph.product(x, self.leaves[f"{at}/kernel"], at)
         return self.graph.op("Add", made, self.weight(f"{at}/bias"), at=at)

@@ -29,6 +29,13 @@ class QuantizedActivation(NamedTuple):
     scale: str
 
 
+def stored_codes(weight: Codes, unsigned: bool) -> tuple[np.ndarray, np.generic]:
+    """A kernel's codes as the file holds them, and what stands there for 0."""
+    if not unsigned:
+        return weight.codes, np.int8(0)
+    return (weight.codes.astype(np.int16) + ZERO_POINT).astype(np.uint8), np.uint8(ZERO_POINT)
+
+
 class Graph:
     """Nodes and constants; each method adds something at a path and returns the name of its result."""
 
@@ -82,15 +89,32 @@ class Graph:
                         self.value(np.uint8(ZERO_POINT)), at=at)
         return QuantizedActivation(codes, scale)
 
+    def fake_quantize(self, x: str, scale: np.float32, at: str) -> str:
+        """An activation rounded to 8-bit codes of a fixed scale and back; what exceeds 127 of it is cut off.
+
+        Of this pair and a product with `dequantized` weights runtimes make one integer product.
+        """
+        scaling = self.value(scale), self.value(np.uint8(ZERO_POINT))
+        return self.op("DequantizeLinear", self.op("QuantizeLinear", x, *scaling, at=at), *scaling, at=at)
+
+    def dequantized(self, weight: Codes, unsigned: bool, at: str) -> str:
+        """A kernel as the floats of its codes, which alone are stored.
+
+        Args:
+            unsigned: See `integer_product`.
+        """
+        codes, zero = stored_codes(weight, unsigned)
+        scale = weight.scale.reshape(-1)
+        return self.op("DequantizeLinear", self.weight(f"{at}/codes", codes), self.weight(f"{at}/scale", scale),
+                       self.value(np.full(scale.shape, zero)), at=at, axis=1)
+
     def integer_product(self, x: QuantizedActivation, weight: Codes, unsigned: bool, at: str) -> str:
         """The product of codes, scaled to floats.
 
         Args:
             unsigned: Store the weights' codes as uint8 too, see `bertjax.artifact.exports.to_onnx.saturates`.
         """
-        codes, zero = weight.codes, np.int8(0)
-        if unsigned:
-            codes, zero = (codes.astype(np.int16) + ZERO_POINT).astype(np.uint8), np.uint8(ZERO_POINT)
+        codes, zero = stored_codes(weight, unsigned)
         sums = self.op("MatMulInteger", x.codes, self.weight(f"{at}/codes", codes),
                        self.value(np.uint8(ZERO_POINT)), self.value(zero), at=at)
         # One scale after the other, as in training. Of Add(Mul(sums, Mul(scale, weight scale)), bias) ONNX Runtime

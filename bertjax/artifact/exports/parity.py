@@ -22,6 +22,8 @@ MEDIAN = 0.01
 boundary, and its logits then jump; most do not move at all."""
 DISAGREEING = 200
 """Of so many rows one may get another class where activations are quantized; in any case one row may."""
+LOST_POINTS = 1.0
+"""Points that an export may score less which rounds activations otherwise than training did."""
 ROWS = 8
 """Rows of each batch that is made up."""
 LENGTHS = (4, 20)
@@ -71,27 +73,46 @@ class Parity:
 
 
 def check_parity(reference: Model, exported: Model, data: TaskData | None) -> Parity:
-    """Compares an export with the model, on the dev rows of `data` or else on made-up rows of several lengths.
+    """Compares an export with the model, see `compare`.
 
     Raises:
         InputError: The logits are not those of the model: see `EXACT`, and where `reference` quantizes activations
             `MEDIAN` and `DISAGREEING`.
     """
+    made = compare(reference, exported, data)
+    if reference.quantize.activation_bits is None:
+        holds, must = made.max_difference <= EXACT, f"at most {EXACT} from the model's"
+    else:
+        holds = made.median_difference <= MEDIAN and made.disagreeing <= max(1, made.rows // DISAGREEING)
+        must = f"in the median at most {MEDIAN} from the model's, with another class for 1 row in {DISAGREEING}"
+    if not holds:  # also where something is NaN
+        raise InputError(f"the exported model's logits must be {must}; got {made}: nothing was kept, please report it")
+    return made
+
+
+def check_score(model: Model, exported: Model, data: TaskData) -> Parity:
+    """Compares an export that quantizes otherwise with the model: its score must be as good, but for `LOST_POINTS`.
+
+    Raises:
+        InputError: It is not.
+    """
+    made = compare(model, exported, data)
+    assert made.scores is not None
+    if not made.scores[1] >= made.scores[0] - LOST_POINTS:  # also where it is NaN
+        raise InputError(f"the exported model must score at most {LOST_POINTS:g} points less than the model; got "
+                         f"{made}: nothing was kept, export it without static activations")
+    return made
+
+
+def compare(reference: Model, exported: Model, data: TaskData | None) -> Parity:
+    """How far two models are from each other on the dev rows of `data`, or else on made-up rows of several lengths."""
     with jax.default_matmul_precision("highest"):
         by_split = [_logits(model, data) for model in (reference, exported)]
     ours, theirs = map(np.concatenate, by_split)
     scores = None if data is None else (_score(data, by_split[0][0]), _score(data, by_split[1][0]))
     difference = np.abs(ours - theirs)
     disagreeing = 0 if reference.regression else int((ours.argmax(axis=1) != theirs.argmax(axis=1)).sum())
-    made = Parity(len(ours), float(difference.max()), float(np.median(difference)), disagreeing, scores)
-    if reference.quantize.activation_bits is None:
-        holds, must = made.max_difference <= EXACT, f"at most {EXACT} from the model's"
-    else:
-        holds = made.median_difference <= MEDIAN and disagreeing <= max(1, made.rows // DISAGREEING)
-        must = f"in the median at most {MEDIAN} from the model's, with another class for 1 row in {DISAGREEING}"
-    if not holds:  # also where something is NaN
-        raise InputError(f"the exported model's logits must be {must}; got {made}: nothing was kept, please report it")
-    return made
+    return Parity(len(ours), float(difference.max()), float(np.median(difference)), disagreeing, scores)
 
 
 def _logits(model: Model, data: TaskData | None) -> list[Float[np.ndarray, "row labels"]]:

@@ -38,6 +38,8 @@ class BenchSettings:
     """At most so many of each size, evenly spaced among the dev rows in the order of their lengths."""
     post_training: bool = False
     """Quantize float models by every scheme of `bertjax.artifact.inference.post_training`."""
+    static: bool = True
+    """Also measure models with Q with fixed scales for their activations."""
 
     def __post_init__(self) -> None:
         for name in ("threads", "rounds", "batches"):
@@ -63,7 +65,8 @@ def bench_inference(models: Mapping[str, Model], data: TaskData, settings: Bench
     pad = next(iter(models.values())).config.pad_token_id
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     with tempfile.TemporaryDirectory() as folder:
-        chosen = candidates(models, Runtimes(Path(folder), data.train, settings.threads), settings.post_training)
+        chosen = candidates(models, Runtimes(Path(folder), data.train, settings.threads, settings.static),
+                            settings.post_training)
         scores = {}
         for candidate in chosen:
             scores[candidate.name] = candidate.model.evaluate(data)["score"]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bertjax.artifact.exports.calibration import STATIC_BITS, static_scales
 from bertjax.artifact.exports.parity import computed_by
 from bertjax.artifact.exports.to_hf import has_torch, load_transformers, save_hf, torch_run, weight_only
 from bertjax.artifact.exports.to_onnx import FILE, needs_unsigned, onnx_run, write_onnx
@@ -21,6 +22,8 @@ from bertjax.params import num_bytes
 
 JAX, ONNX, TORCH = "jax", "onnxruntime", "torch"
 """Runtimes; a scheme of quantization without training stands behind its runtime, as in "onnxruntime int8_dynamic"."""
+STATIC = "static"
+"""Stands behind the runtime of a model with Q whose activations were given fixed scales, see `static_scales`."""
 DEFAULT_SCHEME = "int8_dynamic"
 """What references are always quantized by: a user's first try."""
 
@@ -56,18 +59,24 @@ class Runtimes:
     """Rows to calibrate on."""
     threads: int
     """Of ONNX Runtime and PyTorch."""
+    static: bool = True
+    """Also give the activations of models with Q fixed scales."""
 
     def trained(self, name: str, model: Model, reference: str) -> list[Candidate]:
         """The model with the quantization that it was trained with."""
-        return [Candidate(name, JAX, model, num_bytes(model.params), reference), self.onnx(name, model, reference)]
+        made = [Candidate(name, JAX, model, num_bytes(model.params), reference), self.onnx(name, model, reference)]
+        if self.static and model.quantize.activation_bits == STATIC_BITS:
+            made.append(self.onnx(name, model, reference, static=True))
+        return made
 
-    def onnx(self, name: str, model: Model, reference: str) -> Candidate:
-        """The model as `bertjax export --format onnx` writes it."""
-        folder = self.folder / f"{_file_name(name)}.onnx"
+    def onnx(self, name: str, model: Model, reference: str, static: bool = False) -> Candidate:
+        """The model as `bertjax export --format onnx` writes it, with or without --static-activations."""
+        runtime = f"{ONNX} {STATIC}" if static else ONNX
+        folder = self.folder / _file_name(f"{name} {runtime}")
         folder.mkdir()
-        write_onnx(model, folder, needs_unsigned(model))
+        write_onnx(model, folder, needs_unsigned(model), static_scales(model, self.train) if static else None)
         made = computed_by(model, onnx_run(folder / FILE, self.threads))
-        return Candidate(name, ONNX, made, (folder / FILE).stat().st_size, reference)
+        return Candidate(name, runtime, made, (folder / FILE).stat().st_size, reference)
 
     def post_trained(self, name: str, model: Model, reference: str, scheme: str) -> Candidate:
         """A float model quantized without training."""

@@ -15,20 +15,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from bertjax.artifact.exports.calibration import CALIBRATION_ROWS, calibration_rows
 from bertjax.artifact.exports.parity import computed_by
 from bertjax.artifact.exports.to_onnx import needs_unsigned, onnx_run, require_onnx, saturates
 from bertjax.artifact.load import Model
 from bertjax.config import FLOAT, InputError, QuantizeConfig, require
-from bertjax.data.examples import Examples, subset
-from bertjax.data.tokens import tokenize
+from bertjax.data.examples import Examples
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-CALIBRATION_ROWS = 128
-"""Training rows that the ranges of static schemes are measured on."""
 BLOCK = 32
 """Weights of a column that share a scale in the weight-only schemes."""
 
@@ -91,7 +87,7 @@ def _write_static(bits: int) -> Callable[[Model, ModelProto, Path, Examples], No
 
         class Reader(CalibrationDataReader):
             def __init__(self) -> None:
-                self.rows = _calibration_rows(model, train)
+                self.rows = calibration_rows(model, train)
 
             def get_next(self) -> Any:
                 return next(self.rows, None)
@@ -133,15 +129,6 @@ def _quantizable(exported: ModelProto, kinds: tuple[str, ...]) -> list[str]:
     weights = {made.name for made in exported.graph.initializer if len(made.dims) == 2}
     return [node.name for node in exported.graph.node
             if node.op_type in kinds and not weights.isdisjoint(node.input)]
-
-
-def _calibration_rows(model: Model, train: Examples) -> Iterator[dict[str, np.ndarray]]:
-    """The inputs of one training row after the other."""
-    tokens = tokenize(subset(train, CALIBRATION_ROWS), model.tokenizer, model.max_length, None)
-    for row in range(len(tokens)):
-        ids = tokens.input_ids[tokens.offsets[row]:tokens.offsets[row + 1]].astype(np.int64)[None]
-        types = (np.arange(ids.shape[1]) >= tokens.second_start[row]).astype(np.int64)[None]
-        yield {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": types}
 
 
 @contextmanager
