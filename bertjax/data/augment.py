@@ -1,16 +1,16 @@
 """Copies of training rows in which words stand for their synonyms, the augmentation of arXiv:2208.09684.
 
 The paper says no more than "synonym replacement"; the rest was chosen here. Each content word is drawn with
-probability `rate`; a drawn word takes one of its three most frequent senses, each half as likely as the one before, and
-a synonym of that sense, in the same inflection and case. Where the sense has none the word stays. Function words,
-negations, quantities and names are never touched. Labels stay.
+probability `rate`; a drawn word takes a synonym of its first sense, WordNet's most frequent one, in the same inflection
+and case. Where that sense has no synonym, or is not what the word mostly means, or "a" or "an" before it would become
+wrong, the word stays: nothing here sees the sense in the text, and a wrong one may turn the label ("bad", "big").
+Function words, negations, quantities, times and names are never touched. Labels stay.
 
 Equal (seed, text, copy) give equal copies, whatever other rows there are.
 """
 
 from __future__ import annotations
 
-import bisect
 import functools
 import gzip
 import hashlib
@@ -18,6 +18,7 @@ import importlib.resources
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -38,6 +39,13 @@ _KEPT = """
     under unless until upon very was well were what whatever when whenever where whereas wherever whether which
     whichever while who whoever whom whose why will with within without would yet you your yours yourself yourselves
     zero two three four five six seven eight nine ten eleven twelve dozen hundred thousand million billion half quarter
+    fewest greater greatest lesser fourth fifth sixth seventh eighth ninth tenth single double triple quadruple
+    doubly triply thrice multiple numerous various countless innumerable entire total part partly mostly mainly
+    percent percentage despite amid amidst among via versus unlike worth plus minus regarding concerning considering
+    including following given provided providing whereby upon unto barely rarely merely
+    simply absolutely completely totally entirely wholly fully approximately roughly
+    earlier later former latter previous next daily weekly monthly yearly annual annually today tonight tomorrow
+    yesterday used
 """
 
 KEPT = frozenset(_KEPT.split())
@@ -46,48 +54,80 @@ KEPT = frozenset(_KEPT.split())
 WORD = re.compile(r"[A-Za-z]+(?:[-'’][A-Za-z]+)*")
 """A word of a text; one with capitals in its middle is never replaced."""
 
-SENSE_BOUNDS = {1: (), 2: (2 / 3,), 3: (4 / 7, 6 / 7)}
-"""Where in [0, 1) one sense ends and the next begins, by the number of senses: each half as likely as the last."""
+MIN_SHARE, MIN_PART_SHARE = 0.5, 0.8
+"""A form is mostly met in one sense if that has at least the first share of its places, and its lemma and part of
+speech the second."""
 
-MAX_SENSES = max(SENSE_BOUNDS)
-"""Senses of a word that are considered, the most frequent ones over all its parts of speech."""
+ARTICLE = re.compile(r"\b(an?)[^A-Za-z0-9]*$", re.IGNORECASE)
+"""An article at the end of what stands before a word."""
 
+FITS_ARTICLE = {"a": re.compile(r"(?!hei|hon|hour)[^aeioux]"), "an": re.compile(r"(?!eu|ew|one|once)[aeio]")}
+"""The words that surely sound as an article needs; others, in u most of all, may or may not."""
 
 TEXTS_AT_ONCE = 2048
 """Texts whose words are hashed together: enough for NumPy, few enough for the garbage collector."""
+
+
+class Sense(NamedTuple):
+    """The first sense of a lemma in a part of speech."""
+
+    first: int
+    """How often it was met."""
+    all: int
+    """How often any sense of the lemma in this part was."""
+    synonyms: list[str]
 
 
 @dataclass(frozen=True)
 class Thesaurus:
     """WordNet's synonyms."""
 
-    senses: dict[tuple[str, str], list[tuple[int, list[str]]]]
-    """By lemma and part of speech: its first senses as (frequency, synonyms)."""
+    senses: dict[tuple[str, str], Sense]
+    """The first sense of each lemma and part of speech."""
     inflections: Inflections
     multiword: bool = False
     """Offer phrases too, with blanks between their words."""
-    found: dict[str, list[list[str]]] = field(default_factory=dict)
+    found: dict[str, list[str]] = field(default_factory=dict)
     """What was looked up before."""
+    met: dict[str, tuple[str, str, set[str]]] = field(default_factory=dict)
+    """What forms mostly are, as far as that was asked."""
 
-    def synonyms(self, word: str) -> list[list[str]]:
-        """For each of the word's senses, most frequent first, its synonyms in the word's inflection.
-
-        `word` is in lower case. A sense may have no synonym; if none has, the list is empty.
-        """
+    def synonyms(self, word: str) -> list[str]:
+        """The synonyms of what a lower-case word mostly means, in its inflection."""
         if word not in self.found:
-            self.found[word] = [] if word in KEPT else self._look_up(word)
+            self.found[word] = self._look_up(word)
         return self.found[word]
 
-    def _look_up(self, word: str) -> list[list[str]]:
-        senses = []
-        for reading in self.inflections.readings(word):
-            for rank, (count, words) in enumerate(self.senses[reading.lemma, reading.part]):
-                forms = [self.inflections.inflect(other, reading.part, reading.suffix) for other in words
-                         if self.multiword or "_" not in other]
-                kept = [form.replace("_", " ") for form in forms if form is not None and form != word]
-                senses.append((-count, rank, kept))
-        first = [kept for _, _, kept in sorted(senses, key=lambda sense: sense[:2])[:MAX_SENSES]]
-        return first if any(first) else []
+    def _look_up(self, word: str) -> list[str]:
+        lemma, part, suffixes = self._mostly(word)
+        if not suffixes:
+            return []
+        # "cut" is present or past: a synonym must have one form for both
+        made = [(other, {self.inflections.inflect(other, part, suffix) for suffix in suffixes})
+                for other in self.senses[lemma, part].synonyms if self.multiword or "_" not in other]
+        forms = [(other, form) for other, found in made if len(found) == 1 for form in found if form and form != word]
+        return [form.replace("_", " ") for other, form in forms
+                if "_" in other or self._mostly(form)[:2] == (other, part)]
+
+    def _mostly(self, form: str) -> tuple[str, str, set[str]]:
+        """The lemma and part of speech whose first sense a form mostly has, and the inflections that it may be of it.
+
+        There are no inflections if no sense prevails, or the form, or what it may come from, is to be kept.
+        """
+        if form not in self.met:
+            self.met[form] = self._prevailing(form)
+        return self.met[form]
+
+    def _prevailing(self, form: str) -> tuple[str, str, set[str]]:
+        readings = self.inflections.readings(form)
+        if not readings or not KEPT.isdisjoint({form, *(reading.lemma for reading in readings)}):
+            return "", "", set()
+        senses = {(reading.lemma, reading.part): self.senses[reading.lemma, reading.part] for reading in readings}
+        lemma, part = max(senses, key=lambda key: senses[key].first)
+        places, sense = sum(other.all for other in senses.values()), senses[lemma, part]
+        if sense.first < MIN_SHARE * places or sense.all < MIN_PART_SHARE * places:
+            return "", "", set()
+        return lemma, part, {reading.suffix for reading in readings if reading[:2] == (lemma, part)}
 
 
 def wordnet(multiword: bool = False) -> Thesaurus:
@@ -97,10 +137,8 @@ def wordnet(multiword: bool = False) -> Thesaurus:
 
 @functools.cache
 def _wordnet(multiword: bool) -> Thesaurus:
-    senses: dict[tuple[str, str], list[tuple[int, list[str]]]] = {}
-    for word, part, listed in _rows("synonyms.tsv.gz"):
-        pairs = (sense.split(":") for sense in listed.split("|"))
-        senses[word, part] = [(int(count), words.split(",") if words else []) for count, words in pairs]
+    senses = {(word, part): Sense(int(first), int(count), listed.split(",") if listed else [])
+              for word, part, first, count, listed in _rows("synonyms.tsv.gz")}
     irregular = [(part, form, lemma) for part, form, lemma in _rows("irregular.tsv.gz")]
     return Thesaurus(senses, Inflections(irregular, lambda lemma, part: (lemma, part) in senses), multiword)
 
@@ -129,20 +167,20 @@ def augment_texts(texts: Sequence[str], copy: int, config: AugmentConfig) -> lis
 
 def _augment(texts: Sequence[str], copy: int, config: AugmentConfig) -> Iterator[str]:
     thesaurus = wordnet(config.multiword)
-    places = [[(match, senses) for match in WORD.finditer(text) if (senses := _senses_at(match, thesaurus))]
+    places = [[(match, words) for match in WORD.finditer(text) if (words := _synonyms_at(match, thesaurus))]
               for text in texts]
     draws = iter(_uniform(texts, [len(found) for found in places], copy, config.seed))
     for text, found in zip(texts, places, strict=True):
         parts, end = [], 0
-        for (match, senses), (drawn, sense, synonym) in zip(found, draws, strict=False):
-            if drawn < config.rate and (words := _sense(senses, sense)):
-                parts += [text[end : match.start()], _in_case(words[int(synonym * len(words))], match[0])]
+        for (match, words), (drawn, synonym) in zip(found, draws, strict=False):
+            if drawn < config.rate and (fit := _after_article(words, text[: match.start()])):
+                parts += [text[end : match.start()], _in_case(fit[int(synonym * len(fit))], match[0])]
                 end = match.end()
         yield "".join([*parts, text[end:]])
 
 
-def _senses_at(match: re.Match[str], thesaurus: Thesaurus) -> list[list[str]]:
-    """The senses of a word in its place; none for a name, that is, a capital within a sentence."""
+def _synonyms_at(match: re.Match[str], thesaurus: Thesaurus) -> list[str]:
+    """The synonyms of a word in its place; none for a name, that is, a capital within a sentence."""
     word = match[0]
     if word.islower():
         return thesaurus.synonyms(word)
@@ -153,9 +191,10 @@ def _senses_at(match: re.Match[str], thesaurus: Thesaurus) -> list[list[str]]:
     return thesaurus.synonyms(word.lower()) if starts and word[1:].islower() else []
 
 
-def _sense(senses: Sequence[list[str]], draw: float) -> list[str]:
-    """The synonyms of the sense that a draw in [0, 1) takes."""
-    return senses[bisect.bisect_right(SENSE_BOUNDS[len(senses)], draw)]
+def _after_article(words: list[str], before: str) -> list[str]:
+    """Those of the words that leave the article at the end of `before` right; all if there is none."""
+    article = ARTICLE.search(before[-8:])
+    return [word for word in words if FITS_ARTICLE[article[1].lower()].match(word)] if article else words
 
 
 def _in_case(word: str, like: str) -> str:
@@ -166,13 +205,13 @@ def _in_case(word: str, like: str) -> str:
 
 
 def _uniform(texts: Sequence[str], counts: Sequence[int], copy: int, seed: int) -> list[list[float]]:
-    """Three numbers in [0, 1) for every word in turn: a hash of (seed, copy, text, number of the word in the text)."""
+    """Two numbers in [0, 1) for every word in turn: a hash of (seed, copy, text, number of the word in the text)."""
     keys = np.array([int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8, key=f"{seed} {copy}".encode())
                                     .digest(), "little") for text in texts], np.uint64)
     total = int(np.sum(counts))
     first = np.repeat(np.cumsum([0, *counts[:-1]]) if len(counts) else np.zeros(0, int), counts)
     number = (np.arange(total) - first).astype(np.uint64)
-    words = np.repeat(keys, counts)[:, None] + (3 * number[:, None] + np.arange(1, 4, dtype=np.uint64))
+    words = np.repeat(keys, counts)[:, None] + (2 * number[:, None] + np.arange(1, 3, dtype=np.uint64))
     return ((_mixed(words) >> np.uint64(11)) * 2.0**-53).tolist()
 
 

@@ -91,24 +91,26 @@ def hold_out(data: TaskData) -> TaskData:
         InputError: There are too few rows to hold one out and train on others.
     """
     labels = data.train.labels
-    share = held_out_rows(len(labels)) / len(labels)
+    rows = held_out_rows(len(labels))
     strata = labels
     if data.task.regression:
         strata = np.argsort(np.argsort(labels, kind="stable")) * 10 // len(labels)
     held = np.zeros(len(labels), bool)
-    for stratum in np.unique(strata):
+    values, sizes = np.unique(strata, return_counts=True)
+    counts, remainders = np.divmod(rows * sizes, max(len(labels), 1))
+    counts[np.argsort(-remainders, kind="stable")[: rows - counts.sum()]] += 1  # largest remainders: `rows` in all
+    for stratum, count in zip(values, counts, strict=True):
         members = np.flatnonzero(strata == stratum)
-        order = draw_order(len(members), SUBSET_SEED, int(stratum) + 1)
-        held[members[order[: round(share * len(members))]]] = True
+        held[members[draw_order(len(members), SUBSET_SEED, int(stratum) + 1)[:count]]] = True
     if not held.any():
-        raise InputError(f"selecting on a slice of the training rows needs at least 10 of some class, got {len(labels)}"
-                         " rows (or take --select-on dev)")
+        raise InputError(f"selecting on a slice of the training rows needs at least 6 of them, got {len(labels)}"
+                         " (or take --select-on dev)")
     dev = {**data.dev, SELECTION: rows_of(data.train, np.flatnonzero(held))}
     return replace(data, train=rows_of(data.train, np.flatnonzero(~held)), dev=dev)
 
 
 def held_out_rows(rows: int) -> int:
-    """About how many of the training rows `hold_out` takes: classes are rounded one by one."""
+    """How many of the training rows `hold_out` takes."""
     return round(min(SELECTION_SHARE * rows, SELECTION_ROWS))
 
 

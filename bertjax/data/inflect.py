@@ -71,6 +71,8 @@ class Inflections:
         irregular = self.forms.get(Reading(lemma, part, suffix), ())
         if not irregular and part == "r":  # "good" is listed as an adjective alone
             irregular = self.forms.get(Reading(lemma, "a", suffix), ())
+        if len(irregular) == 1 and suffix == "ed" and irregular[0].endswith("n") and not lemma.endswith("n"):
+            return None  # WordNet lists "shown" alone, beside which "showed" is regular
         if irregular:
             return irregular[0] if len(irregular) == 1 else None
         return regular_form(lemma, part, suffix)
@@ -80,6 +82,8 @@ def regular_form(lemma: str, part: str, suffix: str) -> str | None:
     """The form that spelling rules give, or None where they do not settle it."""
     after_consonant = re.search(r"[^aeiou]$", lemma[:-1]) is not None
     if suffix == "s":
+        if part == "n" and lemma.endswith("s") and not lemma.endswith("ss"):
+            return None  # "arms" is a plural, "lens" is none
         if part == "n" and lemma.endswith("man") and lemma not in NOT_MEN:
             return lemma[:-2] + "en"
         if lemma.endswith("y") and after_consonant:
@@ -88,7 +92,7 @@ def regular_form(lemma: str, part: str, suffix: str) -> str | None:
         return lemma + ("es" if sibilant else "s")
     if suffix in ("er", "est") and not _is_short(lemma):
         return None
-    if re.fullmatch(r"[^aeiou]*[aeiou][^aeiouwxy]", lemma):
+    if re.fullmatch(r"(?:.*-)?[^aeiou]*[aeiou][^aeiouwxy]", lemma):
         return None  # "plan" doubles, "bus" may not: WordNet lists what doubles
     if suffix == "ing":
         if lemma.endswith("ie"):

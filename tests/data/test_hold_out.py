@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bertjax.config import InputError
-from bertjax.data.examples import SELECTION, SELECTION_ROWS, Examples, TaskData, hold_out
+from bertjax.data.examples import SELECTION, SELECTION_ROWS, Examples, TaskData, held_out_rows, hold_out
 from bertjax.data.tasks import find_task
 
 
@@ -39,6 +39,17 @@ def test_tenths_of_scores_keep_their_share_and_a_large_task_its_rows() -> None:
     assert np.histogram(slice_.labels, np.quantile(scores, np.linspace(0, 1, 11)))[0].tolist() == [200] * 10
 
 
+def test_the_rows_are_as_many_as_announced_however_the_classes_round() -> None:
+    mnli = np.repeat(np.arange(3, dtype=np.int32), [130_899, 130_900, 130_903])
+    even = np.repeat(np.arange(7, dtype=np.int32), 15)
+    rare = np.repeat(np.arange(3, dtype=np.int32), [49_995, 2, 3])
+    for labels in (mnli, even, rare):
+        slice_ = hold_out(made("mnli", labels)).dev[SELECTION]
+        assert len(slice_) == held_out_rows(len(labels)) <= SELECTION_ROWS
+        share = np.bincount(labels) * len(slice_) / len(labels)
+        assert np.abs(np.bincount(slice_.labels, minlength=len(share)) - share).max() < 1
+
+
 def test_pairs_stay_together() -> None:
     data = made("rte", np.tile(np.int32([0, 1]), 50))
     data = replace(data, train=replace(data.train, second=[f"second {text}" for text in data.train.first]))
@@ -47,5 +58,5 @@ def test_pairs_stay_together() -> None:
 
 
 def test_too_few_rows_are_refused() -> None:
-    with pytest.raises(InputError, match="got 4 rows"):
+    with pytest.raises(InputError, match="got 4"):
         hold_out(made("sst2", np.int32([0, 1, 0, 1])))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from bertjax.data.augment import wordnet
 from bertjax.data.inflect import Inflections, Reading, regular_form
 
 IRREGULAR = [("v", "took", "take"), ("v", "taken", "take"), ("v", "bought", "buy"), ("v", "planned", "plan"),
@@ -29,6 +30,7 @@ def test_spelling_rules(lemma, part, suffix, form):
 @pytest.mark.parametrize(("lemma", "part", "suffix"), [
     ("terrible", "a", "er"),  # "more terrible"
     ("beautiful", "a", "est"),
+    ("hop-skip", "v", "ed"),
     ("stop", "v", "ed"),  # doubles its consonant, which the rules do not know
 ])
 def test_what_rules_do_not_settle_is_not_formed(lemma, part, suffix):
@@ -50,6 +52,23 @@ def test_a_verb_whose_past_and_participle_differ_is_not_formed():
 def test_an_irregular_word_has_no_regular_form_and_adverbs_follow_their_adjective():
     assert ENGLISH.readings("buyed") == []
     assert ENGLISH.inflect("good", "r", "er") == "better"
+
+
+@pytest.mark.parametrize(("lemma", "form"), [
+    ("hurt", "hurt"), ("read", "read"), ("spread", "spread"), ("upset", "upset"), ("offset", "offset"),
+    ("burst", "burst"), ("cost", "cost"),  # unchanged
+    ("beat", None), ("run", None), ("come", None), ("become", None),  # the past and the participle differ
+    ("show", None), ("prove", None), ("bet", None), ("take", None), ("win", "won"), ("spin", "spun"), ("ask", "asked"),
+])
+def test_past_and_participle_in_the_table_are_one_form_or_none(lemma, form):
+    assert wordnet().inflections.inflect(lemma, "v", "ed") == form
+
+
+def test_an_unchanged_past_has_both_readings():
+    suffixes = [reading.suffix for reading in wordnet().inflections.readings("hurt") if reading.part == "v"]
+    assert sorted(suffixes) == ["", "ed"]
+    assert wordnet().inflections.inflect("arms", "n", "s") is None
+    assert wordnet().inflections.inflect("aircraft", "n", "s") == "aircraft"
 
 
 def test_a_form_has_every_reading_that_gives_it():

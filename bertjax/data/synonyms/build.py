@@ -2,11 +2,15 @@
 
 DIR is the folder of WordNet 3.0 (Debian's package `wordnet-base`: /usr/share/wordnet). Equal input gives equal bytes.
 
-- synonyms.tsv.gz: a lower-case word, its part of speech (n v a r), and its first senses in WordNet's order, joined by
-  `|`: how often the sense was met in WordNet's tagged texts, `:`, and its synonyms joined by `,` (`_` joins words).
-  Single words that were never met in these texts are rare, and no synonyms here. Words without a synonym in any part of
-  speech are left out.
+- synonyms.tsv.gz: a lower-case word, its part of speech (n v a r), how often its first sense was met in WordNet's
+  tagged texts, how often any of its senses in this part was (the first once more, the others twice, so that unmet ones
+  count), and the first sense's synonyms joined by `,` (`_` joins words). Words without synonyms are listed if they were
+  met, for forms that they share with others.
 - irregular.tsv.gz: a part of speech, an irregular form and its lemma.
+
+A synonym is read without the sense that it was taken for, so it must be met in the texts, not much less often than the
+word, and the shared sense must be its own first. Words that may
+be a quantity or a time have none.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ import argparse
 import re
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from bertjax.data.samples.build import Row, licence, write_atomically, write_rows
@@ -25,8 +30,11 @@ FILES = {"n": "noun", "v": "verb", "a": "adj", "r": "adv"}
 KEY_PARTS = {"1": "n", "2": "v", "3": "a", "4": "r", "5": "a"}
 """Part of speech by the first digit of a sense key (senseidx(5WN)); 5 are the satellites of adjectives."""
 
-MAX_SENSES = 3
-"""Senses kept of each word and part of speech."""
+AMOUNTS = {"23", "28"}
+"""WordNet's files (lexnames(5WN)) of quantities and of time: `thousand`, `double`, `dozen`, `minute`, `decade`."""
+
+MIN_RATIO = 0.03
+"""How often a synonym must be met in the shared sense, for each time that the word is: "reddish" is too rare."""
 
 WORD = re.compile(r"[a-z]+(?:[-_'][a-z]+)*")
 """Words and phrases without capitals and digits: no names, no numerals, no chemical symbols."""
@@ -34,13 +42,37 @@ WORD = re.compile(r"[a-z]+(?:[-_'][a-z]+)*")
 SHORTEST = 3
 """Letters of the shortest word that is kept: shorter ones are mostly abbreviations."""
 
+UNCHANGED = {
+    "v": """
+        beat become beset bet bid broadcast browbeat burst bust cast come cost cut fit forecast hit hurt input inset
+        knit let miscast misread offset outbid output outrun overcome overrun overspread precast preset proofread put
+        quit read recast reread rerun reset rid run set shed shut slit spit split spread sublet telecast thrust
+        typecast undercut underbid upset wed wet
+    """,
+    "n": """
+        aircraft barracks bison cod craft crossroads deer fish gallows headquarters hovercraft means moose offspring
+        salmon series sheep shrimp spacecraft species squid swine trout watercraft
+    """,
+}
+"""Lemmas that are also their own past or participle, or plural. WordNet's lists leave them out: where a form there
+equals its lemma it says that it is no inflection at all (`feed` is not of `fee`)."""
 
-def read_synsets(path: Path) -> dict[str, list[str]]:
-    """The words of each synset of a `data` file by its offset (wndb(5WN))."""
+
+@dataclass(frozen=True)
+class Synset:
+    """Words of one meaning."""
+
+    file: str
+    """Number of WordNet's file, which is a subject."""
+    words: list[str]
+
+
+def read_synsets(path: Path) -> dict[str, Synset]:
+    """The synsets of a `data` file by their offsets (wndb(5WN))."""
     synsets = {}
     for fields in _records(path):
         count = int(fields[3], 16)
-        synsets[fields[0]] = [word.partition("(")[0] for word in fields[4 : 4 + 2 * count : 2]]
+        synsets[fields[0]] = Synset(fields[1], [word.partition("(")[0] for word in fields[4 : 4 + 2 * count : 2]])
     return synsets
 
 
@@ -68,23 +100,32 @@ def read_counts(path: Path) -> dict[tuple[str, str, int], int]:
 def synonym_rows(wordnet_dir: Path) -> list[Row]:
     """The rows of synonyms.tsv.gz, in alphabetical order."""
     counts = read_counts(wordnet_dir / "cntlist.rev")
-    found: dict[str, list[tuple[str, list[tuple[int, list[str]]]]]] = defaultdict(list)
-    met = {(lemma, part) for lemma, part, _ in counts}
-    for part, name in FILES.items():
-        synsets = read_synsets(wordnet_dir / f"data.{name}")
+    synsets = {part: read_synsets(wordnet_dir / f"data.{name}") for part, name in FILES.items()}
+    senses = {part: read_senses(wordnet_dir / f"index.{name}") for part, name in FILES.items()}
+    kept = {word.lower() for part in FILES for synset in synsets[part].values() if synset.file in AMOUNTS
+            for word in synset.words}
+    first: dict[tuple[str, str], int] = {}
+    places: dict[tuple[str, str], int] = {}
+    everywhere: dict[str, int] = defaultdict(int)
+    for part, lemmas in senses.items():
+        for lemma, offsets in lemmas.items():
+            met = [counts.get((lemma, part, number), 0) for number in range(1, len(offsets) + 1)]
+            first[lemma, part], places[lemma, part] = met[0] + 1, sum(met) + 2 * len(met) - 1
+            everywhere[lemma] += sum(met)
 
-        def synonyms(lemma: str, synset: str, part: str = part, synsets: dict[str, list[str]] = synsets) -> list[str]:
-            return [word for word in synsets[synset] if word != lemma and fits(word)
-                    and ("_" in word or (word, part) in met)]
+    def stands_for(word: str, part: str, offset: str, met: int) -> bool:
+        return (fits(word) and word not in kept and senses[part][word][0] == offset
+                and first[word, part] >= max(2, MIN_RATIO * met))
 
-        for lemma, offsets in read_senses(wordnet_dir / f"index.{name}").items():
-            if fits(lemma) and "_" not in lemma:
-                senses = [(counts.get((lemma, part, number), 0), synonyms(lemma, offset))
-                          for number, offset in enumerate(offsets[:MAX_SENSES], start=1)]
-                found[lemma].append((part, senses))
-    return [(lemma, part, "|".join(f"{count}:{','.join(words)}" for count, words in senses))
-            for lemma, parts in sorted(found.items()) if any(words for _, senses in parts for _, words in senses)
-            for part, senses in parts]
+    rows: list[Row] = []
+    for lemma, part in sorted(first):
+        if fits(lemma) and "_" not in lemma:
+            offset = senses[part][lemma][0]
+            words = [word for word in synsets[part][offset].words if word != lemma and lemma not in kept
+                     and stands_for(word, part, offset, first[lemma, part])]
+            if words or everywhere[lemma]:
+                rows.append((lemma, part, str(first[lemma, part]), str(places[lemma, part]), ",".join(words)))
+    return rows
 
 
 def fits(word: str) -> bool:
@@ -94,7 +135,7 @@ def fits(word: str) -> bool:
 
 def irregular_rows(wordnet_dir: Path) -> list[Row]:
     """The rows of irregular.tsv.gz."""
-    rows = set()
+    rows = {(part, lemma, lemma) for part, lemmas in UNCHANGED.items() for lemma in lemmas.split()}
     for part, name in FILES.items():
         for line in (wordnet_dir / f"{name}.exc").read_text(encoding="utf-8").splitlines():
             form, *lemmas = line.split()
@@ -105,7 +146,7 @@ def irregular_rows(wordnet_dir: Path) -> list[Row]:
 def build(wordnet_dir: Path, out_dir: Path) -> None:
     """Writes the two tables and WordNet's licence."""
     write_atomically(out_dir / "LICENSE-WORDNET.txt", licence(wordnet_dir))
-    write_rows(out_dir / "synonyms.tsv.gz", ("word", "part", "senses"), synonym_rows(wordnet_dir))
+    write_rows(out_dir / "synonyms.tsv.gz", ("word", "part", "first", "all", "synonyms"), synonym_rows(wordnet_dir))
     write_rows(out_dir / "irregular.tsv.gz", ("part", "form", "lemma"), irregular_rows(wordnet_dir))
 
 
