@@ -79,7 +79,7 @@ def resample(
         counts[:, seeds] = seed_rng.multinomial(len(seeds), np.full(len(seeds), 1 / len(seeds)), size=resamples)
         scores[:, t] = mean_known(cube.scores[t] if drawn is None else drawn, axis=-1, weights=counts[:, None, :])
     what = _what_is_drawn(cube, with_rows)
-    return Resampled(scores, task_counts, bool(what), _note(cube, what, with_rows, resamples))
+    return Resampled(scores, task_counts, bool(what), _note(what, _rows_note(cube, predictions, with_rows), resamples))
 
 
 def _drawn_scores(
@@ -122,15 +122,29 @@ def _what_is_drawn(cube: Cube, with_rows: list[str]) -> list[str]:
         [f"{seeds} seeds"] if seeds > 1 else []) + (["dev rows"] if with_rows else [])
 
 
-def _note(cube: Cube, drawn: list[str], with_rows: list[str], resamples: int) -> str:
+def _note(drawn: list[str], without_rows: str, resamples: int) -> str:
     if not drawn:
-        return "No intervals: with one task, one seed and no predictions there is nothing to draw again."
+        return f"No intervals: there is one task and one seed, and {without_rows}, so there is nothing to draw again."
     text = f"Intervals hold 95 % of {resamples:,} studies drawn again from this one's {' and '.join(drawn)}"
-    without = [task for task in cube.tasks if task not in with_rows]
-    if without:
-        rows = "dev rows" if not with_rows else f"the dev rows of {', '.join(without)}"
-        text += f"; {rows} are not drawn again, as their predictions are not at hand, so intervals are too narrow"
-    return text + "."
+    return f"{text}; {without_rows}, so intervals are too narrow." if without_rows else f"{text}."
+
+
+def _rows_note(cube: Cube, predictions: Predictions | None, with_rows: list[str]) -> str:
+    """Which tasks' dev rows are not drawn again, and why; "" if all are."""
+    outputs = set() if predictions is None else set(predictions.outputs)
+    without = [t for t, task in enumerate(cube.tasks) if task not in with_rows]
+    trials = [cube.trials.loc[cube.trials["task"] == t, "trial_id"] for t in without]
+    some = [f"{cube.tasks[t]} ({ids.isin(list(outputs)).sum()} of {len(ids)} trials have them)"
+            for t, ids in zip(without, trials, strict=True) if ids.isin(list(outputs)).any()]
+    none = [cube.tasks[t] for t, ids in zip(without, trials, strict=True) if not ids.isin(list(outputs)).any()]
+    parts = []
+    if none:
+        rows = "dev rows" if not with_rows and not some else f"the dev rows of {', '.join(none)}"
+        parts.append(f"{rows} are not drawn again, as their predictions are not at hand")
+    if some:
+        parts.append(f"the dev rows of {', '.join(some)} are not drawn again, as results without predictions, such as "
+                     "those that --known takes over, cannot be")
+    return ", and ".join(parts)
 
 
 def factor_intervals(

@@ -31,6 +31,9 @@ class Cube:
     """[task, model, seed] points; NaN where there is no score."""
     trials: pd.DataFrame
     """A row per trial: `trial_id`, `score`, and its place in `scores`, the columns task, model and seed."""
+    learned: np.ndarray
+    """[task, architecture] whether the uncompressed model is known to be better than a constant answer, or nothing is
+    known about that; see `learned.unlearned`."""
 
     @cached_property
     def subsets(self) -> tuple[str, ...]:
@@ -55,12 +58,13 @@ class Cube:
         return self.seed_means.mean(axis=0)
 
 
-def score_cube(results: pd.DataFrame, column: str = "score") -> Cube:
+def score_cube(results: pd.DataFrame, column: str = "score", unlearned: pd.DataFrame | None = None) -> Cube:
     """The scores of results.
 
     Args:
         results: Rows of `tables.clean`.
         column: `score` or `score_movva`. A setting that was trained twice with one seed counts by the mean.
+        unlearned: Of `learned.unlearned`; None: all have learned.
     """
     scored = results[has_score(results) & np.isfinite(results[column])]
     keyed = scored.assign(**{name: scored[name].map(str) for name in SETTING})  # NaN never equals NaN
@@ -80,7 +84,12 @@ def score_cube(results: pd.DataFrame, column: str = "score") -> Cube:
     np.add.at(sums, at, scored[column].to_numpy())
     np.add.at(counts, at, 1)
     scores = np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
-    return Cube(tasks, models, architectures, scores, trials)
+    learned = np.ones((len(tasks), len(architectures)), bool)
+    for row in [] if unlearned is None else unlearned.to_dict("records"):
+        same = np.array([key == tuple(str(row[name]) for name in ARCHITECTURE)
+                         for key in keys_of(architectures, ARCHITECTURE)], bool)
+        learned[np.ix_([task == row["task"] for task in tasks], same)] = False
+    return Cube(tasks, models, architectures, scores, trials, learned)
 
 
 def mean_known(values: np.ndarray, axis: int, weights: np.ndarray | float = 1.0) -> np.ndarray:
@@ -132,9 +141,10 @@ def _architectures(models: pd.DataFrame) -> pd.DataFrame:
 
 def _places(rows: pd.DataFrame, table: pd.DataFrame, columns: tuple[str, ...]) -> list[int]:
     """For each row, the row of `table` with the same columns, as text."""
-    places = {key: i for i, key in enumerate(_keys(table, columns))}
-    return [places[key] for key in _keys(rows, columns)]
+    places = {key: i for i, key in enumerate(keys_of(table, columns))}
+    return [places[key] for key in keys_of(rows, columns)]
 
 
-def _keys(table: pd.DataFrame, columns: tuple[str, ...]) -> list[tuple[str, ...]]:
+def keys_of(table: pd.DataFrame, columns: tuple[str, ...]) -> list[tuple[str, ...]]:
+    """The columns of each row as text, as NaN never equals NaN."""
     return list(zip(*(table[name].map(str) for name in columns), strict=True))

@@ -10,12 +10,15 @@ import pandas as pd
 
 from bertjax.report.cube import ARCHITECTURE, Cube, letters_of, mean_known, score_cube
 from bertjax.report.headline import ROUNDING
+from bertjax.report.learned import LEARNED
 
 TOLERANCE = 0.5
 """Points below the uncompressed model that count as keeping its score (arXiv:2208.09684, Table 1)."""
 
 
-def table_one(results: pd.DataFrame, tolerance: float = TOLERANCE, column: str = "score") -> pd.DataFrame:
+def table_one(
+    results: pd.DataFrame, tolerance: float = TOLERANCE, column: str = "score", unlearned: pd.DataFrame | None = None
+) -> pd.DataFrame:
     """The largest size reduction within `tolerance` points of the uncompressed model, per architecture and subset.
 
     Table 1 of arXiv:2208.09684. Scores are means over seeds. On each task the smallest model of the subset counts that
@@ -28,13 +31,15 @@ def table_one(results: pd.DataFrame, tolerance: float = TOLERANCE, column: str =
         results: Rows of `tables.clean`.
         tolerance: Points, at least 0.
         column: `score`, or `score_movva` for accuracy wherever a task has it.
+        unlearned: Of `learned.unlearned`: tasks on which an architecture has no factor, as whatever is small enough
+            keeps the score of a model that learned nothing.
 
     Returns:
         A row per architecture (small ones first) and subset: `ARCHITECTURE`, `name`, `size_bytes_fp32`, `methods`,
         `factor`, the number of `tasks` in it, and `reason`, why tasks are missing or the factor is NaN ("" if all are
         there).
     """
-    cube = score_cube(results, column)
+    cube = score_cube(results, column, unlearned)
     return factor_table(cube, task_factors(cube, cube.seed_means, tolerance))
 
 
@@ -53,7 +58,7 @@ def task_factors(cube: Cube, scores: np.ndarray, tolerance: float) -> np.ndarray
 
     Returns:
         [..., architecture, subset, task] in the order of `compressed_subsets`; NaN where the architecture's baseline or
-        every model of the subset lacks a score on that task.
+        every model of the subset lacks a score on that task, or the architecture has not learned it.
     """
     sizes = cube.models["size_bytes"].to_numpy(float)
     factors = []
@@ -63,7 +68,7 @@ def task_factors(cube: Cube, scores: np.ndarray, tolerance: float) -> np.ndarray
             rows = cube.rows(methods)
             kept = scores[..., rows] >= base[..., None] - tolerance - ROUNDING
             smallest = np.where(kept, sizes[rows], np.inf).min(axis=-1)
-            known = np.isfinite(base) & np.isfinite(scores[..., rows]).any(axis=-1)
+            known = np.isfinite(base) & np.isfinite(scores[..., rows]).any(axis=-1) & cube.learned[:, a]
             factors.append(np.where(known, np.where(np.isinf(smallest), 1.0, size / smallest), np.nan))
     shape = (len(cube.architectures), len(compressed_subsets(cube)))
     if not factors:
@@ -92,12 +97,15 @@ def factor_table(cube: Cube, factors: np.ndarray) -> pd.DataFrame:
 
 def _reason(cube: Cube, architecture: int, methods: str, lacking: np.ndarray) -> str:
     """Why tasks have no factor."""
+    scored = np.isfinite(cube.seed_means)
     parts = []
-    for words, rows in (("no uncompressed score", cube.rows("none", architecture)),
-                        (f"no score of {methods}", cube.rows(methods))):
-        unknown = ~np.isfinite(cube.seed_means[:, rows]).any(axis=1) & lacking
-        if unknown.any():
-            tasks = [task for task, missing in zip(cube.tasks, unknown, strict=True) if missing]
+    for words, missing in (
+            ("no uncompressed score", ~scored[:, cube.rows("none", architecture)].any(axis=1)),
+            (f"no score of {methods}", ~scored[:, cube.rows(methods)].any(axis=1)),
+            (f"not learnable here: uncompressed less than {LEARNED:g} points above always giving the same answer",
+             ~cube.learned[:, architecture])):
+        tasks = [task for task, lost in zip(cube.tasks, missing & lacking, strict=True) if lost]
+        if tasks:
             parts.append(f"{words} on {', '.join(tasks)}")
     return "; ".join(parts)
 

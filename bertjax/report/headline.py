@@ -9,8 +9,10 @@ import numpy as np
 import pandas as pd
 
 from bertjax.artifact.size import BYTES_PER_MB
+from bertjax.report.cube import ARCHITECTURE
+from bertjax.report.learned import LEARNED, unlearned, unlearned_notes
 from bertjax.report.mixture import mixture_notes
-from bertjax.report.tables import MEAN_TASK, has_score, mean_over_tasks, subset_table
+from bertjax.report.tables import MEAN_TASK, SETTING, has_score, mean_over_tasks, subset_table
 
 TOLERANCES = (0.5, 1.0)
 """Points below the uncompressed model that count as keeping its score (arXiv:2208.09684, Table 1 uses 0.5)."""
@@ -18,8 +20,8 @@ TOLERANCES = (0.5, 1.0)
 BUDGET = 0.25
 """The byte budget that is asked about, as a fraction of the uncompressed model: what int8 alone reaches."""
 
-LEARNED = 3.0
-"""Points above always giving the same answer from which on a task counts as learned."""
+TUNED = ("learning_rate", "distill_weight", "temperature", "epochs")
+"""Settings that change no byte of a model: of several, a reader takes the best."""
 
 ROUNDING = 1e-9
 """Points: differences below this are floating-point noise."""
@@ -34,7 +36,8 @@ class Headline:
     support: str
     """The numbers behind it and the best model in a quarter of the bytes; "" without a baseline."""
     answers: pd.DataFrame
-    """Per panel: baseline and the chosen rows as text; none where no `none` finished or nothing was learned."""
+    """Per panel: baseline and the chosen rows as text; none where no `none` finished or nothing was learned, and the
+    mean is without such tasks."""
     notes: tuple[str, ...]
     """How far the numbers can be trusted: seeds, selection, what is missing."""
 
@@ -56,6 +59,12 @@ def megabytes(size_bytes: float) -> str:
 def times(ratio: float) -> str:
     """A ratio as text, "8.1×"; whole from 100 up."""
     return f"{ratio:.{1 if ratio < 100 else 0}f}×"
+
+
+def signed(points: float) -> str:
+    """A difference in points with its sign; what rounds to 0 has none."""
+    text = f"{points:+.2f}".replace("-", "−")
+    return "0.00" if text[1:] == "0.00" else text
 
 
 def uncompressed(table: pd.DataFrame) -> pd.Series | None:
@@ -86,6 +95,12 @@ def nothing_learned(table: pd.DataFrame) -> bool:
     scored = table[np.isfinite(table["score_mean"])]
     same = np.ptp(scored["score_mean"]) <= ROUNDING if len(scored) >= 4 else False
     return bool(same and not (scored["score_std"] > ROUNDING).any())
+
+
+def unlearned_panels(tables: Mapping[str, pd.DataFrame], constants: Mapping[str, float] | None) -> list[str]:
+    """The tasks that not even the best uncompressed model has learned."""
+    best = {task: base["score_mean"] for task, table in tables.items() if (base := uncompressed(table)) is not None}
+    return [task for task, constant in (constants or {}).items() if best.get(task, np.inf) < constant + LEARNED]
 
 
 def finding(table: pd.DataFrame) -> str:
@@ -133,10 +148,22 @@ def headline(
     if not has_score(results).any():
         counts = ", ".join(f"{n} {status}" for status, n in results["status"].value_counts().items())
         return Headline(f"No trial has a score yet ({counts}).", "", pd.DataFrame(), ())
-    where = "" if len(tables) == 1 else f" on {name}"
+    lost = unlearned(results, constants)
+    alone = len(results[list(ARCHITECTURE)].drop_duplicates()) == 1
+    notes = (*unlearned_notes(lost, alone), *_notes(results, tables))
+    without = unlearned_panels(tables, constants)
+    if without and len(without) == len({*tables} - {MEAN_TASK}):
+        text = (f"No uncompressed model has learned {' or '.join(without)}, so nothing can be said about what "
+                "compression costs.")
+        return Headline(text, "", pd.DataFrame(), notes)
+    if without:
+        tables = panels(results[~results["task"].isin(without)].reset_index(drop=True))
+        name, focus = next(iter(tables.items()))
+    several = len(tables) > 1 or bool(without)
+    where = f" on {name}" if several else ""
     if name == MEAN_TASK:
         where = f" on average over {len(tables) - 1} tasks"
-    answers, notes = _answers(tables), (*_unlearned_notes(tables, constants or {}), *_notes(results, tables))
+    answers = _answers(tables, f"{MEAN_TASK} but {', '.join(without)}" if without else MEAN_TASK)
     if nothing_learned(focus):
         return Headline(_as_sentence(finding(focus), where), "", answers, notes)
     return Headline(_sentence(focus, where), _support(focus), answers, notes)
@@ -179,13 +206,13 @@ def _support(table: pd.DataFrame) -> str:
     return " ".join(texts)
 
 
-def _answers(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+def _answers(tables: Mapping[str, pd.DataFrame], mean: str) -> pd.DataFrame:
     rows = []
     for task, table in tables.items():
         base = uncompressed(table)
         if base is None or nothing_learned(table):
             continue
-        row = {"task": task, "uncompressed": _cell(base, base)}
+        row = {"task": mean if task == MEAN_TASK else task, "uncompressed": _cell(base, base)}
         for tolerance in TOLERANCES:
             row[f"smallest within {_points(tolerance)}"] = _cell(smallest_within(table, tolerance), base)
         row["best in ¼ of the bytes"] = _cell(best_within(table, base["size_bytes"] * BUDGET), base)
@@ -201,18 +228,6 @@ def _cell(row: pd.Series | None, base: pd.Series) -> str:
     return f"{name}{row['score_mean']:.1f} points, {megabytes(row['size_bytes'])}{shrink}"
 
 
-def _unlearned_notes(tables: Mapping[str, pd.DataFrame], constants: Mapping[str, float]) -> tuple[str, ...]:
-    """The tasks that the uncompressed model has hardly learned: what is small there says nothing about compression."""
-    notes = []
-    for task, constant in constants.items():
-        base = uncompressed(tables[task]) if task in tables else None
-        if base is not None and base["score_mean"] < constant + LEARNED:
-            notes.append(f"On {task}, always giving the same answer scores {constant:.1f}, and the uncompressed model "
-                         f"{base['score_mean']:.1f}: it has hardly learned the task, so its subsets cannot tell what "
-                         "compression costs.")
-    return tuple(notes)
-
-
 def _notes(results: pd.DataFrame, tables: Mapping[str, pd.DataFrame]) -> tuple[str, ...]:
     notes = [_seed_note(tables), *mixture_notes(results)]
     untaught = [task for task, table in tables.items() if task != MEAN_TASK and nothing_learned(table)]
@@ -223,14 +238,24 @@ def _notes(results: pd.DataFrame, tables: Mapping[str, pd.DataFrame]) -> tuple[s
     if lacking:
         notes.append(f"No uncompressed trial (none) has a score for {', '.join(lacking)}, so differences to it cannot "
                      "be given there.")
-    focus = next(iter(tables.values()))
-    if focus["methods"].duplicated().any():
-        notes.append("Some subsets were trained at several settings. Picking the best of them by the dev score that is "
-                     "reported flatters the pick.")
+    chosen = _chosen_on_dev(tables)
+    if chosen:
+        notes.append(f"Some subsets were trained at several settings ({chosen}). Picking the best of them by the dev "
+                     "score that is reported flatters the pick.")
     unscored = int((~has_score(results)).sum())
     if unscored:
         notes.append(f"Without a score, and so in no mean: {unscored} of {len(results)} trials, listed below.")
     return tuple(notes)
+
+
+def _chosen_on_dev(tables: Mapping[str, pd.DataFrame]) -> str:
+    """What tells models apart that are of one architecture and subset and equally large, so that the best is taken.
+
+    A grid of sparsities, bits or depths is none of that: each is a model of its own, and all are shown.
+    """
+    tasks = pd.concat([table[np.isfinite(table["score_mean"])] for task, table in tables.items() if task != MEAN_TASK])
+    groups = tasks.groupby(["task", *(name for name in SETTING if name not in TUNED)], dropna=False)
+    return ", ".join(name.replace("_", " ") for name in TUNED if (groups[name].nunique() > 1).any())
 
 
 def _seed_note(tables: Mapping[str, pd.DataFrame]) -> str:

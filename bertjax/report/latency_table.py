@@ -19,7 +19,7 @@ def latency_tables(result: Mapping[str, Any]) -> Group:
     tables = []
     for size in dict.fromkeys(row["batch_size"] for row in result["rows"]):
         table = Table("model", "runtime", title=f"batch {size}")
-        for title in ("p50 ms", "p95 ms", "rows/s", "×", "score", "MB"):
+        for title in ("p50 ms", "p95 ms", "rows/s", "×", "score", "MB as run"):
             table.add_column(title, justify="right")
         for row in result["rows"]:
             if row["batch_size"] == size:
@@ -36,7 +36,8 @@ def conditions(result: Mapping[str, Any]) -> list[str]:
         f"{result['task']}, {result['cpu']}. ONNX Runtime and PyTorch: {_counted(result['threads'], 'thread')}; "
         f"JAX: {result['jax_device']}, XLA takes the {_counted(result['jax_cpus'], 'CPU')} of the process",
         f"{_counted(result['rounds'], 'round')} in turns, on at most {result['batches']} batches of each size. "
-        "×: rows/s over those of the float model of that shape in ONNX Runtime",
+        "×: rows/s over those of the float model of that shape in ONNX Runtime. MB as run: of the ONNX file; in JAX "
+        "and PyTorch of the weights in memory",
         "int8_weight_only and int4_weight_only leave the embeddings in float" if any(
             "weight_only" in row["runtime"] for row in result["rows"]) else "",
         f"the machine was not quiet: its load was {result['load_before']:.1f} before the start"

@@ -16,14 +16,17 @@ import vl_convert
 from markupsafe import Markup
 
 from bertjax.artifact.size import BYTES_PER_MB
-from bertjax.report.analysis import analyse, analysis_tables, compare
-from bertjax.report.headline import TOLERANCES, Headline, headline, megabytes, panels, times
+from bertjax.report.analysis import analyse, analysis_tables
+from bertjax.report.comparison import compare, compare_means
+from bertjax.report.comparison_sections import comparison_section, means_section
+from bertjax.report.headline import TOLERANCES, Headline, headline, megabytes, panels, signed, times, unlearned_panels
 from bertjax.report.image import png
+from bertjax.report.mixture import study_notes
 from bertjax.report.plots import MARKS, Figure, curve_figures, spec, tradeoff_figures
 from bertjax.report.predictions import constant_scores, read_predictions
 from bertjax.report.provenance import command, study_rows, versions
 from bertjax.report.reading import read_json, read_results, read_study
-from bertjax.report.sections import Section, comparison_section, sections_of
+from bertjax.report.sections import Section, sections_of
 from bertjax.report.selection import select_rates
 from bertjax.report.speed import speed_section
 from bertjax.report.tables import (
@@ -76,19 +79,25 @@ def write_report(run_dir: Path) -> Path:
     predictions = read_predictions(run_dir, chosen)
     constants = constant_scores(predictions, chosen)
     summary = headline(chosen, tables, constants)
-    summary = replace(summary, notes=(*selection.notes, *summary.notes))
+    folders = {path.name for path in (run_dir / "trials").glob("*")}
+    summary = replace(summary, notes=(*selection.notes, *summary.notes, *study_notes(results, study, folders)))
     curves = curve_table(chosen, metrics)
-    figures = {"score_against_size": tradeoff_figures(chosen, tables, references(teachers, constants, tables)),
+    figures = {"score_against_size": tradeoff_figures(chosen, tables, references(teachers, constants, tables),
+                                                      unlearned_panels(tables, constants)),
                "learning_curves": curve_figures(curves, chosen)}
-    analysis, comparison = analyse(chosen, predictions, every_rate=results), compare(chosen)
+    analysis = analyse(chosen, predictions, every_rate=results, constants=constants)
+    comparison = compare(chosen, constants)
+    means = compare_means(chosen, constants) if comparison is None else None
     sections = [] if analysis is None else sections_of(analysis)
     speed = speed_section(latency_rows(run_dir), chosen)
     if speed is not None:
         sections.insert(0, speed)
     if comparison is not None:
         sections.append(comparison_section(comparison, figures["score_against_size"][:1]))
+    if means is not None:
+        sections.append(means_section(means))
     csv = {"subsets": pd.concat(tables.values()).drop(columns="label"), "answers": summary.answers, "curves": curves,
-           **analysis_tables(analysis, comparison)}
+           **analysis_tables(analysis, comparison, means)}
     if len(selection.picks):
         csv["selected_rates"] = selection.picks
     write_folder(run_dir / "report", figures, csv, sections, study.get("name", "study"), results)
@@ -197,7 +206,7 @@ def _cell(row: Mapping[Any, Any] | None) -> dict[str, Any] | None:
     near = next((i for i, points in enumerate(TOLERANCES) if known and row["delta"] >= -points - 1e-9), None)
     return {"mean": f"{row['score_mean']:.2f}", "front": bool(row["on_front"]),
             "std": f"{row['score_std']:.2f}" if np.isfinite(row["score_std"]) else "",
-            "delta": f"{row['delta']:+.2f}".replace("-", "−") if known and row["methods"] != "none" else "",
+            "delta": signed(row["delta"]) if known and row["methods"] != "none" else "",
             "near": near if row["methods"] != "none" else None,
             "seeds": f"{row['trials']} of {row['trials'] + row['unscored']} seeds" if row["unscored"] else ""}
 

@@ -6,7 +6,7 @@ Colour, shape and filling tell the subsets apart, and each letter keeps its sign
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from bertjax.artifact.size import BYTES_PER_MB
-from bertjax.report.headline import finding, megabytes, times
+from bertjax.report.headline import finding, megabytes, signed, times
 from bertjax.report.placing import LABEL_ALL, SIDES, place_names
 from bertjax.report.tables import ORDER, has_score, mean_over_tasks
 
@@ -78,7 +78,8 @@ def _opacity(shown: float) -> Any:
 
 
 def tradeoff_figures(
-    results: pd.DataFrame, tables: Mapping[str, pd.DataFrame], references: Mapping[str, Mapping[str, float]]
+    results: pd.DataFrame, tables: Mapping[str, pd.DataFrame], references: Mapping[str, Mapping[str, float]],
+    unlearned: Collection[str] = (),
 ) -> list[Figure]:
     """Score against size, one figure per panel that has a score.
 
@@ -86,6 +87,7 @@ def tradeoff_figures(
         results: Rows of `tables.clean`.
         tables: Of `headline.panels`.
         references: By name, such as teacher, a score per panel, points; drawn as rules.
+        unlearned: The panels on which no uncompressed model has learned, and so nothing is found.
     """
     trials = pd.concat([results, mean_over_tasks(results)])
     trials = trials[has_score(trials)]
@@ -95,7 +97,8 @@ def tradeoff_figures(
         if len(rows):
             rules = {name: scores[panel] for name, scores in references.items() if panel in scores}
             chart = tradeoff_chart(rows, dots, rules, results)
-            figures.append(Figure(panel, finding(table), chart))
+            title = "no uncompressed model has learned this task" if panel in unlearned else finding(table)
+            figures.append(Figure(panel, title, chart))
     return figures
 
 
@@ -170,7 +173,7 @@ def _mark_rows(table: pd.DataFrame) -> pd.DataFrame:
                  zip(table["methods"], table["on_front"], strict=True)],
         "on_front": table["on_front"], "setting": table["label"],
         "mean score": [f"{mean:.2f}{text} points" for mean, text in zip(table["score_mean"], spread, strict=True)],
-        "against none": [f"{delta:+.2f} points" if np.isfinite(delta) else "unknown" for delta in table["delta"]],
+        "against none": [f"{signed(delta)} points" if np.isfinite(delta) else "unknown" for delta in table["delta"]],
         "size": [f"{megabytes(size)}, {times(ratio)} smaller than fp32" for size, ratio in
                  zip(table["size_bytes"], table["size_ratio"], strict=True)],
         "seeds": table["trials"].astype(str), "trials": table["trial_ids"],

@@ -61,9 +61,9 @@ def command(study: Mapping[str, Any], run_dir: Path) -> str:
     lines = [shlex.join(["bertjax", "sweep", str(study.get("name", "EXPERIMENT")), "--run-dir", run_dir.name])]
     defaults = json.loads(to_json(StudyConfig("defaults", model="none")))
     for flag, path in (*COMMAND_FLAGS, *MORE_FLAGS):
-        value = _setting(study, path)
+        value = setting(study, path)
         if (flag, path) in MORE_FLAGS:
-            default = _setting(defaults, path)
+            default = setting(defaults, path)
             value = default if value is None and default is None else "none" if value is None else value
             shown = path.split(".")[0] in study and value != default
         else:
@@ -73,7 +73,7 @@ def command(study: Mapping[str, Any], run_dir: Path) -> str:
     return " \\\n  ".join(lines)
 
 
-def _setting(study: Mapping[str, Any], path: str) -> Any:
+def setting(study: Mapping[str, Any], path: str) -> Any:
     """A setting by its path, `train.epochs`; None where it is not there."""
     value: Any = study
     for name in path.split("."):

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from bertjax.report.analysis import Analysis, Comparison
+from bertjax.report.analysis import Analysis
 from bertjax.report.cube import letters_of, subset_order
 from bertjax.report.factors import TOLERANCE
-from bertjax.report.headline import panels, times
-from bertjax.report.plots import Figure, tradeoff_figures
-from bertjax.report.published import PAPER, figure_one_results
+from bertjax.report.headline import signed, times
+from bertjax.report.plots import Figure
+from bertjax.report.published import PAPER
 
 
 @dataclass(frozen=True)
@@ -70,10 +70,12 @@ def factor_section(analysis: Analysis) -> Section | None:
         tables.append(grid(products, "name", "methods", _product_cell, "model", caption=(
             "What a combination reaches, against the product of what its methods reach alone. "
             "Above 1, together they save more than their product; coloured where the interval leaves out 1.")))
-    reasons = [f"Not computed for {name}, {', '.join(part['methods'])}: {reason}." for (name, reason), part in
+    reasons = [f"{'Not computed' if part['factor'].isna().all() else 'Not of every task'} for {name}, "
+               f"{', '.join(part['methods'])}: {reason}." for (name, reason), part in
                factors[factors["reason"] != ""].groupby(["name", "reason"], sort=False)]
     short = reasons if len(reasons) <= 6 else [*reasons[:6], f"And {len(reasons) - 6} more in report/table1.csv."]
-    notes = (analysis.note, *short) if known else tuple(short)
+    limits = tuple(note for note in (analysis.note, analysis.unknown) if note)
+    notes = (*limits, *short) if known else tuple(short)
     return Section(
         f"How many times smaller, within {TOLERANCE:g} points",
         f"Uncompressed bytes over those of the subset's smallest model that scores at most {TOLERANCE:g} points below "
@@ -86,7 +88,7 @@ def shapley_section(analysis: Analysis) -> Section | None:
     table = analysis.shapley[analysis.shapley["letters"].str.len() > 1]
     missing = ("Shapley values of all letters need every subset. Without a model that has a score on every task: "
                f"{', '.join(analysis.missing)}.")
-    notes = (missing,) if analysis.missing else ()
+    notes = (*((missing,) if analysis.missing else ()), *analysis.shapley_notes)
     letters = frozenset().union(*(letters_of(name) for name in analysis.factors["methods"]))
     if table.empty:
         return None if len(letters) < 2 else Section("Which method matters most", "", notes=notes)
@@ -134,32 +136,6 @@ def rate_section(analysis: Analysis) -> Section | None:
         "(a group). Chance alone makes a range positive, the more so with one seed.", (PageTable(columns, rows),))
 
 
-def comparison_section(comparison: Comparison, ours: list[Figure]) -> Section:
-    """The study, with its first figure, beside arXiv:2208.09684."""
-    theirs = figure_one_results()
-    figures = (*(replace(figure, panel=f"this study: {figure.panel}") for figure in ours),
-               *(replace(figure, panel=f"{PAPER}, Figure 1: {figure.panel}")
-                 for figure in tradeoff_figures(theirs, panels(theirs), {})))
-    tables = [
-        grid(comparison.factors, "name", "methods", _factor_pair, "model", caption=(
-            f"How many times smaller within {TOLERANCE:g} points: this study; printed in the paper's Table 1; and "
-            "recomputed from the paper's mean scores as if they were one task, which is not comparable cell by cell.")),
-        grid(comparison.products, "name", "methods", _product_pair, "model", caption=(
-            "Combination against the product of its single methods: this study; from the printed Table 1.")),
-        grid(comparison.shapley.assign(row=comparison.shapley["measure"]), "row", "letter", _shapley_pair, "",
-             caption="Shapley values: this study; from the paper's mean scores."),
-        grid(comparison.scores[comparison.scores["methods"] != "none"].assign(
-            setting=[_setting(row) for row in comparison.scores.to_dict("records") if row["methods"] != "none"]),
-            "size", "setting", _score_pair, "model",
-            caption="Mean score minus that of the uncompressed model, in points: this study; the paper's Figure 1."),
-    ]
-    return Section(
-        "Beside the published study",
-        f"Movva et al. 2022 ({PAPER}) over eight GLUE tasks, K with augmented data. In each cell this study stands "
-        "first and the paper below. Scores in these tables are accuracy wherever a task has it. The paper's scores "
-        "were read off its Figure 1 (error about 0.05 points).", tuple(tables), (), figures, "published")
-
-
 def grid(
     table: pd.DataFrame, row: str, column: str, cell: Callable[[dict[Any, Any]], Cell], corner: str, caption: str = ""
 ) -> PageTable:
@@ -183,14 +159,14 @@ def _factor_cell(row: dict[Any, Any]) -> Cell:
     if not np.isfinite(row["factor"]):
         return Cell("unknown")
     tasks = (f"{row['tasks']} task{'' if row['tasks'] == 1 else 's'} only",) if row["reason"] else ()
-    return Cell(times(row["factor"]), (*_interval(row, "{:.1f}"), *tasks))
+    return Cell(times(row["factor"]), (*_interval(row, "{:.1f}".format), *tasks))
 
 
 def _product_cell(row: dict[Any, Any]) -> Cell:
     if not np.isfinite(row["ratio"]):
         known = np.isfinite(row["observed"])
         return Cell("unknown", (f"{row['observed']:.1f} against unknown",) if known else ())
-    subs = [f"{row['observed']:.1f} against {row['product']:.1f}", *_interval(row, "{:.2f}")]
+    subs = [f"{row['observed']:.1f} against {row['product']:.1f}", *_interval(row, "{:.2f}".format)]
     if np.isfinite(row["low"]):
         subs.append(f"above 1 in {100 * row['share_above']:.0f} %")
     return Cell(f"{row['ratio']:.2f}", tuple(subs), _tone(row, 1.0))
@@ -201,55 +177,25 @@ def _measure_text(row: dict[Any, Any]) -> str:
     return "\n".join([f"{row['measure']}, {unit}", *([f"at {row['at']}"] if row["at"] else [])])
 
 
-def _shapley_text(measure: str, value: float) -> str:
+def shapley_text(measure: str, value: float) -> str:
+    """A Shapley value in its measure's unit."""
     if not np.isfinite(value):
         return "unknown"
-    return f"{value:.2f}×" if measure.startswith("size") else _signed(value)
+    return f"{value:.2f}×" if measure.startswith("size") else signed(value)
 
 
 def _shapley_cell(row: dict[Any, Any]) -> Cell:
     of_size = row["measure"].startswith("size")
-    return Cell(_shapley_text(row["measure"], row["value"]), _interval(row, "{:.2f}" if of_size else "{:+.2f}"),
+    return Cell(shapley_text(row["measure"], row["value"]), _interval(row, "{:.2f}".format if of_size else signed),
                 _tone(row, 1.0 if of_size else 0.0))
 
 
 def _difference_cell(row: dict[Any, Any]) -> Cell:
-    return Cell(_signed(row["difference"]), _interval(row, "{:+.2f}"), _tone(row, 0.0))
+    return Cell(signed(row["difference"]), _interval(row, signed), _tone(row, 0.0))
 
 
-def _factor_pair(row: dict[Any, Any]) -> Cell:
-    return Cell(times(row["ours"]) if np.isfinite(row["ours"]) else "–",
-                (f"printed {row['printed']:.1f}×", f"from means {row['from_means']:.1f}×"))
-
-
-def _product_pair(row: dict[Any, Any]) -> Cell:
-    ours = f"{row['ratio']:.2f}" if np.isfinite(row["ratio"]) else "–"
-    return Cell(ours, (f"printed {row['ratio_printed']:.2f}",
-                       f"{row['observed_printed']:.1f} against {row['product_printed']:.1f}"))
-
-
-def _shapley_pair(row: dict[Any, Any]) -> Cell:
-    ours = _shapley_text(row["measure"], row["value"]) if np.isfinite(row["value"]) else "–"
-    return Cell(ours, (_shapley_text(row["measure"], row["value_published"]), row["at_published"]))
-
-
-def _score_pair(row: dict[Any, Any]) -> Cell:
-    ours = _signed(row["delta"]) if np.isfinite(row["delta"]) else "–"
-    return Cell(ours, (_signed(row["delta_published"]),))
-
-
-def _setting(row: dict[Any, Any]) -> str:
-    return f"{row['methods']} {100 * row['sparsity']:.0f} %" if row["sparsity"] else row["methods"]
-
-
-def _interval(row: dict[Any, Any], form: str) -> tuple[str, ...]:
-    if not np.isfinite(row["low"]):
-        return ()
-    return (f"{form.format(row['low'])} to {form.format(row['high'])}".replace("-", "−"),)
-
-
-def _signed(value: float) -> str:
-    return f"{value:+.2f}".replace("-", "−")
+def _interval(row: dict[Any, Any], form: Callable[[float], str]) -> tuple[str, ...]:
+    return (f"{form(row['low'])} to {form(row['high'])}",) if np.isfinite(row["low"]) else ()
 
 
 def _tone(row: dict[Any, Any], middle: float) -> str:

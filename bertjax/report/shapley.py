@@ -101,7 +101,7 @@ def complete_letters(methods: Iterable[str]) -> list[str]:
     return sorted((subset_name(chosen) for chosen in largest), key=lambda name: (-len(name), subset_order(name)))
 
 
-def shapley_table(cube: Cube, resampled: Resampled | None = None) -> pd.DataFrame:
+def shapley_table(cube: Cube, resampled: Resampled | None = None, plain: bool = False) -> pd.DataFrame:
     """The Shapley values of a study's letters; see `equal_size` and `equal_score`.
 
     Scores are means over seeds, then over tasks; models without a score on every task are left out. With one
@@ -111,6 +111,7 @@ def shapley_table(cube: Cube, resampled: Resampled | None = None) -> pd.DataFram
     Args:
         cube: The models.
         resampled: Adds 95 % intervals, `low` and `high`.
+        plain: Measures the plain means in any case.
 
     Returns:
         A row per complete set of `letters`, `measure` and `letter`, with `value`: points for a score; for a size the
@@ -122,7 +123,7 @@ def shapley_table(cube: Cube, resampled: Resampled | None = None) -> pd.DataFram
     rows, drawn = [], []
     for letters in complete_letters(curves):
         chosen = {name: curve for name, curve in curves.items() if letters_of(name) <= set(letters)}
-        for measure in _measures(cube, chosen):
+        for measure in _measures(cube, chosen, plain):
             values = measure(chosen, cube.task_means[None])
             per_letter = _letter_values(values)
             rows += [{"letters": letters, "measure": values.measure, "letter": letter, "value": value.item(),
@@ -133,11 +134,11 @@ def shapley_table(cube: Cube, resampled: Resampled | None = None) -> pd.DataFram
     return table if resampled is None else with_interval(table, drawn, resampled)
 
 
-def _measures(cube: Cube, curves: Mapping[str, Curve]) -> list[Measure]:
+def _measures(cube: Cube, curves: Mapping[str, Curve], plain: bool) -> list[Measure]:
     """What can be asked: the plain measures with one architecture, and where curves have nothing in common."""
     of_curves: list[Measure] = [equal_size, equal_score] if len(cube.architectures) > 1 else []
     told = [measure(curves, cube.task_means[None]).reason == "" for measure in of_curves]
-    return of_curves if told and all(told) else [*of_curves, plain_score, plain_size]
+    return of_curves if told and all(told) and not plain else [*of_curves, plain_score, plain_size]
 
 
 def _letter_values(values: Values) -> dict[str, np.ndarray]:

@@ -49,10 +49,12 @@ def speed_section(rows: Sequence[Mapping[str, str]], results: pd.DataFrame) -> S
         f"{row['cpu']}, {row['threads']:g} thread{'s' * (row['threads'] != 1)}" for row in table.to_dict("records")))
     return Section(
         "Score against time",
-        "Milliseconds that a batch of dev rows takes, at their own lengths; the plots are of ONNX Runtime "
+        "Milliseconds that a batch of dev rows takes, as long as its longest row (in JAX up to the next of a few "
+        "lengths); the plots are of ONNX Runtime "
         f"({conditions}). × is rows per second over those of the float model in ONNX Runtime. A scheme behind the "
         "runtime, such as int8_dynamic, is quantization of the finished model without training; static is a model with "
-        "Q as `export --static-activations` writes it.",
+        "Q as `export --static-activations` writes it. MB as run are those of the ONNX file, in JAX and PyTorch of the "
+        "weights in memory.",
         tuple(tables), tuple(in_words(table)), tuple(figures), "score_against_time")
 
 
@@ -97,7 +99,7 @@ def latency_table(part: pd.DataFrame, task: str) -> PageTable:
         lines.append((Cell(str(label), (str(runtime),)), *(_time(by_size.get(size)) for size in sizes),
                       Cell(f"{first['score']:.2f}"), Cell(f"{first['num_bytes'] / BYTES_PER_MB:.1f}"),
                       Cell(f"{first['file_mb']:.1f}" if np.isfinite(first["file_mb"]) else "–")))
-    heads = ("model", *(f"batch {size:g}" for size in sizes), "score", "MB in the runtime", "packed MB")
+    heads = ("model", *(f"batch {size:g}" for size in sizes), "score", "MB as run", "MB of the packed file")
     return PageTable(heads, tuple(lines), f"{task}: median milliseconds of a batch.")
 
 

@@ -88,8 +88,20 @@ def test_without_all_predictions_rows_are_not_drawn(predicted) -> None:
     some = Predictions({"a": predictions.outputs["a"]}, predictions.metrics)
     drawn = resample(score_cube(results), some, resamples=20)
     assert not drawn.anything and np.ptp(drawn.scores, axis=0).max() == 0 and "No intervals" in drawn.note
+    assert "the dev rows of rte (1 of 2 trials have them) are not drawn again" in drawn.note
     factors, products = factor_intervals(score_cube(results), drawn)
     assert factors["low"].isna().all() and products.empty
+
+
+def test_tasks_without_all_predictions_are_named(predicted, row) -> None:
+    results, predictions = predicted
+    others = [row(name, task, score=70, trial_id=f"{task} {name}")
+              for task in ("cola", "sst2") for name in ("none", "Q")]
+    cube = score_cube(clean(pd.concat([results, pd.DataFrame(others)])))
+    mixed = {**predictions.outputs, "sst2 Q": predictions.outputs["b"]}
+    note = resample(cube, Predictions(mixed, predictions.metrics), resamples=20).note
+    assert "3 tasks and dev rows; the dev rows of cola are not drawn again, as their predictions are not" in note
+    assert "and the dev rows of sst2 (1 of 2 trials have them) are not drawn again" in note and "--known" in note
 
 
 def test_intervals_lie_around_the_table(grid) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bertjax.report.headline import best_within, finding, headline, panels, smallest_within
+from bertjax.report.headline import best_within, finding, headline, panels, signed, smallest_within
 from bertjax.report.tables import MEAN_TASK, clean
 
 SCORES = {"none": 80.0, "Q": 79.6, "K": 81.0, "P": 78.0, "QK": 80.2, "QP": 77.0, "KP": 79.8, "QKP": 79.2}
@@ -100,4 +100,26 @@ def test_several_tasks_are_averaged_and_an_incomplete_mean_is_not_invented(grid)
 def test_several_settings_and_lost_trials_are_confessed(study) -> None:
     results = pd.concat([study(SCORES), study({"Q": 79.0, "P": np.nan}, learning_rate=1e-3)], ignore_index=True)
     notes = " ".join(headline(results).notes)
-    assert "flatters the pick" in notes and "1 of 10 trials" in notes
+    assert "at several settings (learning rate)" in notes and "flatters the pick" in notes and "1 of 10 trials" in notes
+
+
+def test_a_grid_of_models_is_no_choice_among_settings(study) -> None:
+    deep = study(SCORES, num_hidden_layers=6, size="L6H384", learning_rate=3e-4)  # its own rate, the only one
+    results = pd.concat([study(SCORES), study({"P": 79.0, "QP": 78.5}, sparsity=0.4), deep], ignore_index=True)
+    assert "flatters" not in " ".join(headline(results).notes)
+
+
+def test_what_rounds_to_zero_has_no_sign() -> None:
+    assert [signed(points) for points in (-0.004, 0.0, 0.004, -0.006, 1)] == ["0.00", "0.00", "0.00", "−0.01", "+1.00"]
+
+
+def test_a_task_that_nothing_learned_is_in_no_sentence(grid) -> None:
+    results = clean(grid())
+    said = headline(results, constants={"mrpc": 81.0, "gloss-pair": 50.0})
+    assert said.sentence == headline(results[results["task"] == "gloss-pair"]).sentence[:-1] + " on gloss-pair."
+    assert said.answers["task"].tolist() == ["gloss-pair"]
+    three = pd.concat([results, results[results["task"] == "mrpc"].assign(task="sst2")])
+    assert headline(three, constants={"mrpc": 81.0}).answers["task"].tolist()[0] == "mean over tasks but mrpc"
+    nothing = headline(results, constants={"mrpc": 81.0, "gloss-pair": 75.0})
+    assert nothing.sentence.startswith("No uncompressed model has learned mrpc or gloss-pair, so nothing can be said")
+    assert nothing.answers.empty and nothing.support == ""

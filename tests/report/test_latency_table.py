@@ -18,14 +18,14 @@ RESULT: dict[str, Any] = {
 
 
 def test_a_table_for_each_batch_size_has_a_line_for_each_candidate() -> None:
-    console = Console(width=100, file=io.StringIO(), record=True)
+    console = Console(width=200, file=io.StringIO(), record=True)
     console.print(latency_tables(RESULT))
     text = console.export_text()
     first, second = text.split("batch 32")
     assert "batch 1" in first and "int4_weight_only" in first and "9.99" not in first
     line = next(line for line in first.splitlines() if "jax" in line)
     assert line.replace("│", " ").split() == ["Q", "[1a]", "jax", "1.23", "5.68", "810", "1.50", "76.70", "18.1"]
-    assert "9.99" in second and "A CPU" in second
+    assert "9.99" in second and "A CPU" in second and "MB as run: of the ONNX file; in JAX" in second
 
 
 def test_what_the_numbers_were_measured_on_is_said() -> None:

@@ -91,7 +91,8 @@ def test_a_page_says_how_far_the_models_are_above_always_the_same_answer(tmp_pat
     pd.DataFrame(trials).to_csv(tmp_path / "results.csv", index=False)
     text = write_report(tmp_path).read_text(encoding="utf-8")
     assert "On mrpc, always giving the same answer scores 58.3, and the uncompressed model 60.0" in text
-    assert "always the same answer 58.3" in text
+    assert "always the same answer 58.3" in text and "no uncompressed model has learned this task" in text
+    assert "1 of 2 trials have no folder in trials/" in text and "not learnable here" in text
 
 
 def test_a_hostile_name_cannot_leave_the_chart(tmp_path: Path, row, monkeypatch: pytest.MonkeyPatch) -> None:

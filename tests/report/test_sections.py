@@ -4,24 +4,25 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bertjax.report.analysis import analyse, compare
-from bertjax.report.headline import headline, panels
-from bertjax.report.mixture import mixture_notes
+from bertjax.report.analysis import analyse
+from bertjax.report.comparison import compare
+from bertjax.report.comparison_sections import comparison_section
+from bertjax.report.headline import panels
 from bertjax.report.plots import tradeoff_figures
 from bertjax.report.published import figure_one_results
-from bertjax.report.sections import comparison_section, sections_of
+from bertjax.report.sections import sections_of
 from bertjax.report.tables import clean
 
 
 def titles(results: pd.DataFrame) -> list[str]:
-    analysis = analyse(results)
+    analysis = analyse(results, resamples=10)
     return [] if analysis is None else [section.title for section in sections_of(analysis)]
 
 
 def test_a_demo_stays_short(grid) -> None:
     results = clean(grid(seeds=1, tasks={"mrpc": 82.4}))
     assert titles(results) == ["How many times smaller, within 0.5 points", "Which method matters most"]
-    factors = sections_of(analyse(results))[0]
+    factors = sections_of(analyse(results, resamples=10))[0]
     assert [len(table.rows) for table in factors.tables] == [1, 1] and "No intervals" in factors.notes[0]
     assert compare(results) is None
 
@@ -35,7 +36,7 @@ def test_seeds_and_rates_add_their_sections(grid) -> None:
 
 def test_without_baseline_the_reason_is_given(grid) -> None:
     results = clean(grid(tasks={"mrpc": 82.4}))
-    section, shapley, _ = sections_of(analyse(results[results["methods"] != "none"]))
+    section, shapley, _ = sections_of(analyse(results[results["methods"] != "none"], resamples=10))
     assert section.tables == ()
     assert section.notes == ("Not computed for L3H384, Q, K, P, QK, QP, KP, QKP: no uncompressed score on mrpc.",)
     assert shapley.tables == () and shapley.notes[0].endswith("score on every task: none.")
@@ -59,15 +60,3 @@ def test_a_study_of_berts_sizes_stands_beside_the_published_one() -> None:
     assert [figure.panel.split(":")[0] for figure in section.figures] == ["this study", "arXiv"]
     assert [len(table.rows) for table in section.tables] == [6, 6, 2, 6]
     assert "not comparable cell by cell" in section.tables[0].caption
-
-
-def test_signs_of_two_studies_in_one_table(row) -> None:
-    one = [row("none"), row("Q")]
-    assert mixture_notes(clean(pd.DataFrame(one))) == ()
-    longer = mixture_notes(clean(pd.DataFrame([*one, row("K", epochs=5)])))
-    assert len(longer) == 1 and longer[0].startswith("Trials of 3 and 5 epochs stand side by side")
-    batch = mixture_notes(clean(pd.DataFrame([*one, row("Q", seed=1, steps=690)])))
-    assert len(batch) == 1 and "On mrpc, trials of 3 epochs took 345 and 690 steps" in batch[0]
-    assert batch[0] in headline(clean(pd.DataFrame([*one, row("Q", seed=1, steps=690)]))).notes
-    twice = mixture_notes(clean(pd.DataFrame([*one, row("Q", trial_id="another")])))
-    assert len(twice) == 1 and "1 of 3 trials repeat the setting and seed of another one" in twice[0]

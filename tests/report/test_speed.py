@@ -62,7 +62,7 @@ def test_the_section_has_a_plot_per_batch_and_a_line_per_runtime(results: pd.Dat
     assert [figure.panel for figure in section.figures] == ["mrpc, batch 1", "mrpc, batch 8"]
     assert section.figures[0].title == "Q static is the fastest: 2 ms, 80.5 points"
     (table,) = section.tables
-    assert table.columns == ("model", "batch 1", "batch 8", "score", "MB in the runtime", "packed MB")
+    assert table.columns == ("model", "batch 1", "batch 8", "score", "MB as run", "MB of the packed file")
     assert [(line[0].text, line[0].sub, line[1].text, line[2].text) for line in table.rows][1:3] == [
         ("none", ("onnxruntime",), "8.00", "64.00"), ("none", ("onnxruntime int8_dynamic",), "4.20", "33.60")]
     assert "a CPU, 1 thread)" in section.lead
