@@ -257,8 +257,10 @@ def evaluate(command: Evaluate) -> None:
     require(bool(command.task) != bool(command.data.dev_file), "evaluate needs either --task or --dev-file")
     from bertjax.artifact.load import load
     from bertjax.data.sources import load_rows
-    data = load_rows(command.task, data_values(command.data))
-    metrics = load(command.model).evaluate(data)
+    model = load(command.model)
+    # A dev file need not hold every class; unnamed ones are those of the file, in the order of their names.
+    data = load_rows(command.task, data_values(command.data), () if model.unnamed else model.label_names)
+    metrics = model.evaluate(data)
     if sys.stdout.isatty():
         print("\n".join(f"{name:<22}{value:7.2f}" for name, value in metrics.items()))
     else:

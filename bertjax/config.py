@@ -8,11 +8,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
 SIZES = ("tiny", "mini", "small", "medium", "base", "large")
 """The six BERT sizes of arXiv:2208.09684."""
+
+Dtype = Literal["float32", "bfloat16"]
+"""Compute types."""
+
+LARGEST = 3.4e38
+"""Numbers are trained with in 32 bits: what is above is infinite there."""
 
 SPARSITY_STEPS = 10_000
 """Sparsities are whole multiples of 1/10,000, so that `floor(sparsity * size)` is exact integer arithmetic."""
@@ -26,6 +33,15 @@ def require(holds: bool, message: str) -> None:
     """Raises `InputError(message)` unless `holds`."""
     if not holds:
         raise InputError(message)
+
+
+def check_finite(config: Any) -> None:
+    """Raises unless every number in the fields of a config is one: NaN passes no comparison, and infinity many."""
+    for field in dataclasses.fields(config):
+        values = getattr(config, field.name)
+        for value in values if isinstance(values, tuple) else (values,):
+            require(not isinstance(value, float) or (math.isfinite(value) and abs(value) <= LARGEST),
+                    f"{field.name} must be a finite number of at most {LARGEST:g}, got {value}")
 
 
 @dataclass(frozen=True)
@@ -50,6 +66,7 @@ class BertConfig:
     """Outputs of the task head: the number of classes, or 1 for regression."""
 
     def __post_init__(self) -> None:
+        check_finite(self)
         for name in ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",
                      "max_position_embeddings", "type_vocab_size", "num_labels"):
             require(getattr(self, name) >= 1, f"model config: {name} must be at least 1, got {getattr(self, name)}")
@@ -105,6 +122,7 @@ class PruneConfig:
     """Optimizer steps between two mask updates."""
 
     def __post_init__(self) -> None:
+        check_finite(self)
         check_sparsity("initial_sparsity", self.initial_sparsity)
         require(0 <= self.begin <= self.end <= 1,
                 f"pruning must hold 0 <= begin <= end <= 1 (fractions of all steps), got {self.begin} and {self.end}")
@@ -129,10 +147,11 @@ class TrainConfig:
     """Draw the pooler anew from N(0, initializer_range): for checkpoints whose pooler was never trained."""
     reinit_head: bool = False
     """Draw the task head anew: for checkpoints that were fine-tuned on another task."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    dtype: Dtype = "float32"
     """Compute type; parameters, softmax and optimizer state stay float32."""
 
     def __post_init__(self) -> None:
+        check_finite(self)
         require(self.epochs >= 1, f"epochs must be at least 1, got {self.epochs}")
         require(self.batch_size >= 1, f"batch_size must be at least 1, got {self.batch_size}")
         require(0 <= self.warmup_fraction < 1, f"warmup_fraction must be in [0, 1), got {self.warmup_fraction}")
@@ -178,14 +197,15 @@ class DataConfig:
 class AugmentConfig:
     """Copies of training rows with words replaced by synonyms (arXiv:2208.09684, section 3)."""
 
-    rate: float = 0.3
-    """Probability that a content word is drawn for replacement; about half of those drawn have a synonym."""
+    rate: float = 0.6
+    """Probability that a content word which has a safe synonym is replaced; about one in twenty has one."""
     multiword: bool = False
     """Also replace words by phrases."""
     seed: int = 0
     """Draws the words and synonyms; the same for all trials, which read one table."""
 
     def __post_init__(self) -> None:
+        check_finite(self)
         require(0 <= self.rate <= 1, f"the augmentation rate must be in [0, 1], got {self.rate}")
         require(0 <= self.seed < 2**32, f"the augmentation seed must be in [0, 2^32), got {self.seed}")
 
@@ -208,6 +228,11 @@ class TeacherConfig:
     """`model` was fine-tuned on the task elsewhere: it teaches as it is."""
 
     def __post_init__(self) -> None:
+        check_finite(self)
+        require(self.learning_rate is None or self.learning_rate > 0,
+                f"the teacher's learning_rate must be positive, got {self.learning_rate}")
+        require(self.epochs is None or self.epochs >= 1, f"the teacher's epochs must be at least 1, got {self.epochs}")
+        require(0 <= self.seed < 2**32, f"the teacher's seed must be in [0, 2^32), got {self.seed}")
         require(self.model is not None or not self.fine_tuned,
                 "a fine-tuned teacher needs its model's name or folder; got none (give --teacher-model)")
         require(self.num_hidden_layers is None or not self.fine_tuned,

@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from bertjax.config import (
@@ -19,6 +20,7 @@ from bertjax.config import (
     QuantizeConfig,
     TeacherConfig,
     TrainConfig,
+    check_finite,
     check_sparsity,
     require,
 )
@@ -71,6 +73,7 @@ class StudyConfig:
     """Trials stacked in one program at most; more are split into several."""
 
     def __post_init__(self) -> None:
+        check_finite(self)
         require(bool(self.name) and "/" not in self.name, f"a study's name must be a plain word, got {self.name!r}")
         require(bool(self.model or self.sizes), "a study needs a model (hub name or folder) or sizes; got neither")
         require(not self.sizes or self.model is None or "{size}" in self.model,
@@ -98,6 +101,7 @@ class StudyConfig:
             require(self.prune.initial_sparsity <= sparsity,
                     "initial_sparsity must not be above a final sparsity, "
                     f"got {self.prune.initial_sparsity} and {sparsity}")
+        self._check_pruning()
         for rate in self.learning_rates:
             require(rate > 0, f"learning_rates must be positive, got {rate}")
         for weight in self.distill_weights:
@@ -116,6 +120,15 @@ class StudyConfig:
     def holds_out(self) -> bool:
         """Whether a slice of the training rows is kept for picking learning rates or epochs."""
         return self.select_on == "train" and (len(self.learning_rates) > 1 or self.select_epoch)
+
+    def _check_pruning(self) -> None:
+        if "P" not in "".join(self.methods):
+            return
+        require(self.prune.begin >= self.train.warmup_fraction,
+                "with P, pruning must start after the warm-up: prune begin must be at least warmup_fraction, got "
+                f"{self.prune.begin} and {self.train.warmup_fraction} (raise --prune-begin or lower --warmup-fraction)")
+        require(self.prune.end < 1, "with P, the mask must be frozen before the end: prune end must be below 1, got "
+                                    f"{self.prune.end} (lower --prune-end)")
 
     def _check_copies(self) -> None:
         for copies in self.copies:
@@ -155,9 +168,9 @@ class TrialConfig:
     prune: PruneConfig
     role: Literal["student", "teacher"] = "student"
     copies: int = 0
-    """Augmented copies of each training row; 0 without K and A."""
+    """Augmented copies of each training row that it reads; 0 without K and A."""
     augment: AugmentConfig | None = None
-    """None without copies."""
+    """None without copies, or room for them."""
     budget: Literal["equal_steps", "augmented_epochs"] = "equal_steps"
     """`equal_steps` without copies."""
     hold_out: bool = False
@@ -166,15 +179,19 @@ class TrialConfig:
     """Where the best epoch is picked; None takes the last."""
     fine_tuned: bool = False
     """A teacher that is not trained here."""
+    room_for_copies: int = 0
+    """Augmented copies that a batch is made long enough for, read or not: the most that any trial of the study reads,
+    so that all of them read the same rows in every step. 0 where each text is a row of its own."""
 
     @property
     def trial_id(self) -> str:
-        """Twelve hexadecimal digits: the SHA-256 of the resolved config, wherever `data_dir` lies on this machine.
+        """Twelve hexadecimal digits: the SHA-256 of the resolved config, wherever the data lie on this machine.
 
         What is off in a field of `ADDED` is left out, so that trials of former versions keep their ids.
         """
         values = dataclasses.asdict(self)
-        values["data"]["data_dir"] = None
+        values["data"] |= {"data_dir": None} | {
+            name: Path(file).name for name in ("train_file", "dev_file") if (file := values["data"][name])}
         for path, off in ADDED.items():
             *parts, name = path.split(".")
             place: Any = values
@@ -185,11 +202,16 @@ class TrialConfig:
         return hashlib.sha256(json.dumps(values, sort_keys=True, indent=1).encode()).hexdigest()[:12]
 
     @property
+    def table_copies(self) -> int:
+        """Augmented copies that lie beside the training rows."""
+        return max(self.copies, self.room_for_copies)
+
+    @property
     def texts_per_row(self) -> int:
         """How many times as many rows an epoch has as the training set: 1 unless copies count as rows of their own."""
         return 1 + self.copies if self.budget == "augmented_epochs" else 1
 
 
 ADDED: dict[str, Any] = {"copies": 0, "augment": None, "budget": "equal_steps", "hold_out": False,
-                         "select_epoch": None, "fine_tuned": False, "train.reinit_head": False}
+                         "select_epoch": None, "fine_tuned": False, "train.reinit_head": False, "room_for_copies": 0}
 """Fields of a trial that came later, by their path, with their value when off."""

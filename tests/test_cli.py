@@ -142,6 +142,12 @@ def test_train_is_a_study_of_one_trial() -> None:
     ([*SWEEP, "--activation-bits", "33"], "activation_bits must be 2 to 8, or none for float; got 33"),
     ([*SWEEP, "--weight-bits", "none"], "weight_bits and activation_bits must both be set or both be none"),
     ([*SWEEP, "--temperatures", "0"], "temperatures must be positive, got 0.0"),
+    ([*SWEEP, "--learning-rates", "1e-4", "inf"], "learning_rates must be a finite number of at most 3.4e+38, got inf"),
+    ([*SWEEP, "--temperatures", "nan"], "temperatures must be a finite number of at most 3.4e+38, got nan"),
+    ([*SWEEP, "--weight-decay", "inf"], "weight_decay must be a finite number of at most 3.4e+38, got inf"),
+    ([*SWEEP, "--teacher-learning-rate", "inf"], "learning_rate must be a finite number of at most 3.4e+38, got inf"),
+    ([*SWEEP, "--prune-end", "1"], "prune end must be below 1, got 1.0 (lower --prune-end)"),
+    ([*SWEEP, "--warmup-fraction", "0.2"], "(raise --prune-begin or lower --warmup-fraction)"),
     ([*SWEEP, "--epochs", "0"], "epochs must be at least 1, got 0"),
     ([*SWEEP, "--train-file", "a.csv"], "own data needs both a train file and a dev file"),
     ([*SWEEP, "--model", "m", "--train-file", "a.csv", "--dev-file", "b.csv", "--tasks", "a", "b"],
@@ -317,6 +323,21 @@ def test_pack_and_inspect_a_model_from_the_command_line(tmp_path: Path, capsys: 
         captured = capsys.readouterr()
         assert captured.err.startswith("bertjax: ") and said in captured.err and captured.err.count("\n") == 1
         assert captured.out == "" and not (tmp_path / "new").exists()
+
+
+def test_a_dev_file_may_lack_a_class_of_the_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = make_model_dir(tmp_path / "model")
+    config = json.loads((model / "config.json").read_text())
+    config["id2label"] = {"0": "c", "1": "A", "2": "b"}
+    (model / "config.json").write_text(json.dumps(config))
+    (tmp_path / "dev.csv").write_text("text,label\n" + "red circle,a\nblue line,b\n" * 2)
+    assert exit_of("predict", str(model), "red circle", "blue line") == 0
+    labels = [json.loads(line)["label"].lower() for line in capsys.readouterr().out.splitlines()]
+    assert exit_of("evaluate", str(model), "--dev-file", str(tmp_path / "dev.csv")) == 0
+    assert json.loads(capsys.readouterr().out)["accuracy"] == 50 * ((labels[0] == "a") + (labels[1] == "b"))
+    (tmp_path / "dev.csv").write_text("text,label\nred circle,d\n")
+    assert exit_of("evaluate", str(model), "--dev-file", str(tmp_path / "dev.csv")) == 2
+    assert "dev.csv line 2: label must be one of c, A, b; got 'd'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("flags", [[], ["--entropy"], ["--entropy", "--float-type", "bfloat16"]])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,10 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from bertjax.artifact.packed.model import find_packed, read_packed_model
+from bertjax.artifact.packed.model import checked_dtype, find_packed, read_packed_model
 from bertjax.artifact.packed.pack import unpack
 from bertjax.compress.quantize import dot_general, quantize_embeddings
-from bertjax.config import FLOAT, BertConfig, InputError, QuantizeConfig, require
+from bertjax.config import FLOAT, BertConfig, Dtype, InputError, QuantizeConfig, require
 from bertjax.data.batches import choose_edges, eval_batches
 from bertjax.data.sources import Examples, TaskData, unlabelled
 from bertjax.data.tasks import Task
@@ -52,6 +52,13 @@ class Model:
     """Encoder weights that pruning dropped, of a model that was packed; None: those that are zero."""
     origin: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
     """trial_id, task, methods and base_model, where a sweep made it; else empty."""
+    dtype: Dtype = field(default="float32", kw_only=True)
+    """Compute type of its activations; its parameters and logits are float32."""
+
+    @property
+    def unnamed(self) -> bool:
+        """Whether its classes have no names, but LABEL_0, LABEL_1 and so on."""
+        return set(self.label_names) == {f"LABEL_{i}" for i in range(self.config.num_labels)}
 
     def logits(
         self,
@@ -67,25 +74,31 @@ class Model:
             token_type_ids: 0 in the first text, 1 in the second; None: 0 everywhere.
 
         Raises:
-            InputError: Shapes that differ, ids outside the vocabulary, or rows longer than the model's positions.
+            InputError: Shapes that differ, ids that are no integers or outside the vocabulary, or rows without a token
+                or longer than the model's positions.
         """
-        ids = np.asarray(input_ids, np.int32)
-        mask = np.ones(ids.shape, bool) if attention_mask is None else np.asarray(attention_mask) != 0
-        types = np.zeros(ids.shape, np.int32) if token_type_ids is None else np.asarray(token_type_ids, np.int32)
+        ids = _array("input_ids", input_ids)
+        mask = np.ones(ids.shape, bool) if attention_mask is None else _array("attention_mask", attention_mask) != 0
+        types = np.zeros(ids.shape, np.int32) if token_type_ids is None else _array("token_type_ids", token_type_ids)
         self._check(ids, mask, types)
-        return self._compute(ids, mask, types)
+        return self._compute(ids.astype(np.int32), mask, types.astype(np.int32))
 
     def _compute(
         self, ids: Int[np.ndarray, "batch seq"], mask: Bool[np.ndarray, "batch seq"],
         types: Int[np.ndarray, "batch seq"],
     ) -> Float[np.ndarray, "batch labels"]:
         """The logits of a batch that was checked."""
-        forward = _forward(self.config, self.quantize)
+        forward = _forward(self.config, self.quantize, self.dtype)
         return np.asarray(forward(self.params, Inputs(*map(jnp.asarray, (ids, types, mask)))))
 
     def predict(self, texts: Sequence[str] | Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
-        """For each text or pair its `label` and `probabilities` by class name, or its `score` for regression."""
-        if not len(texts):
+        """For each text or pair its `label` and `probabilities` by class name, or its `score` for regression.
+
+        Raises:
+            InputError: Not a list of texts or of pairs of them.
+        """
+        texts = _checked_texts(texts)
+        if not texts:
             return []
         logits = self._logits_of(tokenize(unlabelled(texts), self.tokenizer, self.max_length, None))
         if self.regression:
@@ -123,7 +136,9 @@ class Model:
         return self._logits_of(tokenize(examples, self.tokenizer, self.max_length, None))[:, columns]
 
     def columns_of(self, task: Task) -> list[int]:
-        """For each of the task's labels its column in the logits; labels named LABEL_0 and so on are in its order.
+        """For each of the task's labels its column in the logits.
+
+        They go by their names, in upper or lower case; labels named LABEL_0 and so on are in the task's order.
 
         Raises:
             InputError: The task's labels are not the model's.
@@ -132,12 +147,15 @@ class Model:
                 f"the model must fit the task {task.name}, which has "
                 f"{'a score' if task.regression else f'{task.num_labels} labels'}; the model gives "
                 f"{'a score' if self.regression else f'{self.config.num_labels} labels'}")
-        if task.regression or set(self.label_names) == {f"LABEL_{i}" for i in range(task.num_labels)}:
+        if task.regression or self.unnamed:
             return list(range(task.num_labels))
-        require(set(task.label_names) == set(self.label_names),
-                f"the model's labels must be those of {task.name} ({', '.join(task.label_names)}), "
-                f"got {', '.join(self.label_names)}")
-        return [self.label_names.index(name) for name in task.label_names]
+        for spelled in (str, str.casefold):  # as they are first: names may differ in their case alone
+            column = {spelled(name): number for number, name in enumerate(self.label_names)}
+            wanted = [spelled(name) for name in task.label_names]
+            if sorted(wanted) == sorted(column):
+                return [column[name] for name in wanted]
+        raise InputError(f"the model's labels must be those of {task.name} ({', '.join(task.label_names)}), "
+                         f"got {', '.join(self.label_names)}")
 
     def _logits_of(self, tokens: TokenizedSplit) -> Float[np.ndarray, "row labels"]:
         made = np.zeros((len(tokens), self.config.num_labels), np.float32)
@@ -150,12 +168,39 @@ class Model:
         require(ids.ndim == 2 and ids.shape == mask.shape == types.shape,
                 f"input_ids, attention_mask and token_type_ids must all be [batch, seq], "
                 f"got {ids.shape}, {mask.shape}, {types.shape}")
+        require(ids.shape[1] >= 1, f"rows must hold at least one token, got {ids.shape}")
         require(ids.shape[1] <= self.config.max_position_embeddings,
                 f"rows must be at most {self.config.max_position_embeddings} tokens long, got {ids.shape[1]}")
         for name, values, bound in (("input_ids", ids, self.config.vocab_size),
                                     ("token_type_ids", types, self.config.type_vocab_size)):
+            require(values.dtype.kind in "biu", f"{name} must be integers, got {values.dtype}")
             require(values.size == 0 or (values.min() >= 0 and values.max() < bound),
                     f"{name} must be in [0, {bound}), got values up to {values.max(initial=0)}")
+
+
+def _array(name: str, values: Any) -> np.ndarray:
+    try:
+        return np.asarray(values)
+    except ValueError:
+        raise InputError(f"{name} must be [batch, seq], got rows of different lengths: pad them") from None
+
+
+def _checked_texts(texts: Any) -> list[str] | list[tuple[str, str]]:
+    """The texts or pairs as a list. Raises `InputError` unless they are."""
+    what = "predict takes a list of texts, or of pairs of texts"
+    require(not isinstance(texts, str), f"{what}; got one text: put it into a list")
+    require(isinstance(texts, Iterable) and not isinstance(texts, bytes | Mapping),
+            f"{what}; got {type(texts).__name__}")
+    checked = list(texts)
+    for number, text in enumerate(checked):
+        pair = isinstance(text, tuple | list) and len(text) == 2 and all(isinstance(part, str) for part in text)
+        require(isinstance(text, str) or pair, f"{what}; number {number} of the list is {_short(text)}")
+    return checked
+
+
+def _short(value: Any) -> str:
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 60 else text[:60] + "…"
 
 
 class Batch(NamedTuple):
@@ -181,9 +226,9 @@ def padded_batches(tokens: TokenizedSplit, pad_token_id: int, batch_size: int = 
 
 
 @functools.lru_cache(maxsize=16)
-def _forward(config: BertConfig, quantize: QuantizeConfig) -> Any:
+def _forward(config: BertConfig, quantize: QuantizeConfig, dtype: Dtype) -> Any:
     """The compiled model; models of one shape share it."""
-    model, bits = logits_fn(config, dot_general(quantize)), quantize.embedding_bits
+    model, bits = logits_fn(config, dot_general(quantize), jnp.dtype(dtype)), quantize.embedding_bits
     return jax.jit(lambda params, inputs: model(quantize_embeddings(params, bits), inputs, None))
 
 
@@ -214,7 +259,7 @@ def _load_packed(file: Path) -> Model:
     return Model(
         config=found.config, params=jax.tree.map(jnp.asarray, params), quantize=found.quantize,
         regression=found.regression, label_names=found.label_names, tokenizer=load_tokenizer(str(file.parent)),
-        max_length=found.max_length, dropped=found.dropped, origin=found.origin,
+        max_length=found.max_length, dropped=found.dropped, origin=found.origin, dtype=found.dtype,
     )
 
 
@@ -232,5 +277,5 @@ def _load_pretrained(source: str | os.PathLike[str]) -> Model:
         quantize=QuantizeConfig(**own["quantize"]) if "quantize" in own else FLOAT, regression=regression,
         label_names=() if regression else names, tokenizer=load_tokenizer(str(source)),
         max_length=min(own.get("max_length", config.max_position_embeddings), config.max_position_embeddings),
-        origin=own.get("origin", {}),
+        origin=own.get("origin", {}), dtype=checked_dtype(str(file), own.get("dtype", "float32")),
     )

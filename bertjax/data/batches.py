@@ -103,17 +103,28 @@ def padding_fraction(lengths: np.ndarray, edges: Sequence[int], batch_size: int)
     return 1 - int(np.sum(lengths, dtype=np.int64)) / computed
 
 
-def train_schedule(lengths: np.ndarray, edges: Sequence[int], batch_size: int, epochs: int,
-                   seeds: Sequence[int]) -> Schedule:
+def train_schedule(
+    lengths: np.ndarray, edges: Sequence[int], batch_size: int, epochs: int, seeds: Sequence[int],
+    buckets: Sequence[int] | None = None,
+) -> Schedule:
     """The order of every row in every epoch.
 
     Per epoch and seed each row has weight 1 exactly once, in a bucket that is long enough. The order of the buckets
-    is a function of the epoch and the counts; the order of the rows is one of the seed, the epoch and the lengths, so
-    it does not depend on the other seeds.
+    is a function of the epoch and the counts; the order of the rows is one of the seed, the epoch, the lengths and the
+    buckets, so it depends neither on the other seeds nor on which lengths are compiled.
+
+    Args:
+        lengths: [rows] tokens that each needs room for.
+        edges: The batch lengths that are compiled.
+        batch_size: Rows of a step.
+        epochs: Times that each row is read.
+        seeds: One for each order of rows.
+        buckets: Longest rows of each bucket, from which batches are drawn: `edges` and others; None: just `edges`.
     """
-    counts = batches_per_bucket(lengths, edges, batch_size)
+    buckets = edges if buckets is None else buckets
+    counts = batches_per_bucket(lengths, buckets, batch_size)
     bucket = [_bucket_order(counts, epoch) for epoch in range(epochs)]
-    members = np.searchsorted(np.asarray(edges), lengths, side="left")
+    members = np.searchsorted(np.asarray(buckets), lengths, side="left")
     rows = np.empty((len(seeds), epochs, int(counts.sum()), batch_size), np.int32)
     for index, seed in enumerate(seeds):
         if seed in seeds[:index]:
@@ -128,7 +139,8 @@ def train_schedule(lengths: np.ndarray, edges: Sequence[int], batch_size: int, e
     for epoch in range(epochs):
         partial = np.flatnonzero(bucket[epoch] == bucket[epoch].max())[-1]
         weight[epoch, partial, batch_size - filler:] = 0
-    return Schedule(tuple(int(edge) for edge in edges), np.concatenate(bucket).astype(np.int32),
+    compiled = np.searchsorted(np.asarray(edges), np.asarray(buckets), side="left")
+    return Schedule(tuple(int(edge) for edge in edges), compiled[np.concatenate(bucket)].astype(np.int32),
                     rows.reshape(len(seeds), -1, batch_size), weight.reshape(-1, batch_size), int(counts.sum()))
 
 

@@ -11,24 +11,33 @@ from bertjax.data.tables import SUFFIXES, Table, read_table, read_text, split_li
 from bertjax.data.tasks import TASKS, Task
 
 
-def load_own(name: str, data: DataConfig) -> TaskData:
+def load_own(name: str, data: DataConfig, classes: Sequence[str] = ()) -> TaskData:
     """The task that `data.train_file` and `data.dev_file` hold.
 
-    The classes are the sorted labels of the training file, compared as text. A known task's name is not taken over:
-    the task is then called `own-<train file>`.
+    Args:
+        name: Of the task. A known task's name is not taken over: the task is then called `own-<train file>`.
+        data: The files and their columns.
+        classes: Those of a model, some of which may not occur in the files; none takes the sorted labels of the
+            training file. They are compared as text, and given ones in upper or lower case if the files ask for it.
 
     Raises:
-        InputError: a broken file, a missing column, a dev label that no training row has, fewer than two classes.
+        InputError: a broken file, a missing column, a label that is no class, fewer than two classes.
     """
     train_path, dev_path = Path(data.train_file or ""), Path(data.dev_file or "")
     train_table, dev_table = read_table(train_path), read_table(dev_path)
     train_table.require_columns((*data.text_columns, data.label_column))
-    classes = () if data.regression else _classes(train_table, data.label_column)
+    if data.regression:
+        classes = ()
+    elif classes:
+        dev_table.require_columns((data.label_column,))
+        classes = _spelled(classes, (train_table, dev_table), data.label_column)
+    else:
+        classes = _classes(train_table, data.label_column)
     require(len(train_table) > 0, f"{train_path} has no rows; it must hold at least one")
     task = Task(
         name=f"own-{train_path.stem}" if name in TASKS else name,
         text_columns=data.text_columns,
-        label_names=classes,
+        label_names=tuple(classes),
         dev_splits=("validation",),
         metrics=("pearson", "spearman") if data.regression else ("accuracy", "mcc"),
         folder="",
@@ -36,6 +45,15 @@ def load_own(name: str, data: DataConfig) -> TaskData:
     train, dev = (examples_from(table, data.text_columns, data.label_column, classes)
                   for table in (train_table, dev_table))
     return TaskData(task, train, {"validation": dev})
+
+
+def _spelled(classes: Sequence[str], tables: Sequence[Table], column: str) -> tuple[str, ...]:
+    """The classes in the spelling of the files: a model's POSITIVE may be their positive."""
+    used = {str(value).strip() for table in tables for value in table.columns[column]}
+    if used <= set(classes):
+        return tuple(classes)
+    spelling = {name.casefold(): name for name in used}
+    return tuple(name if name in used else spelling.get(name.casefold(), name) for name in classes)
 
 
 def _classes(table: Table, column: str) -> tuple[str, ...]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import gzip
+import hashlib
 import importlib.resources
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,39 +18,49 @@ from bertjax.data.own import load_own, load_texts, parse_texts
 from bertjax.data.tables import decode, parse_tsv
 from bertjax.data.tasks import SAMPLE_TASKS, Task, find_task
 
-__all__ = ["Examples", "TaskData", "load_rows", "load_sample", "load_task", "load_texts", "parse_texts", "unlabelled"]
+__all__ = ["Examples", "TaskData", "load_rows", "load_sample", "load_task", "load_texts", "parse_texts", "rows_hash",
+           "unlabelled"]
 
 
-def load_rows(task: str | None, values: Mapping[str, Any]) -> TaskData:
+def load_rows(task: str | None, values: Mapping[str, Any], classes: Sequence[str] = ()) -> TaskData:
     """The rows of a task, or of own files if `values` name them; then the task needs no name.
 
     Args:
         values: Fields of `DataConfig`. A dev file without a train file also says which classes there are.
+        classes: Those of own files, see `load_own`.
 
     Raises:
         InputError: As `load_task`; or a setting that is out of range.
     """
     dev_file = values.get("dev_file")
     data = DataConfig(**({"train_file": dev_file} | dict(values) if dev_file else values))
-    return load_task(task or f"own-{Path(dev_file or '').stem}", data)
+    return load_task(task or f"own-{Path(dev_file or '').stem}", data, classes)
 
 
-def load_task(name: str, data: DataConfig) -> TaskData:
+def load_task(name: str, data: DataConfig, classes: Sequence[str] = ()) -> TaskData:
     """The rows of a task; at most `data.max_train_examples` of them for training.
 
     Own files come first, whatever the name. A bundled task is read from the package, even where `data.data_dir` is
-    set. Other tasks come from `data.data_dir`, or from the hub.
+    set. Other tasks come from `data.data_dir`, or from the hub. `classes` are those of own files, see `load_own`.
 
     Raises:
         InputError: an unknown task, data that cannot be found, or a broken file.
     """
-    loaded = _load(name, data)
+    loaded = _load(name, data, classes)
     return dataclasses.replace(loaded, train=subset(loaded.train, data.max_train_examples))
 
 
-def _load(name: str, data: DataConfig) -> TaskData:
+def rows_hash(data: TaskData) -> str:
+    """The SHA-256 of a task's classes and of the texts and labels of its rows, wherever they were read from."""
+    digest = hashlib.sha256(json.dumps(data.task.label_names).encode())
+    for name, rows in {"train": data.train, **data.dev}.items():
+        digest.update(json.dumps([name, rows.first, rows.second, rows.labels.tolist()]).encode())
+    return digest.hexdigest()
+
+
+def _load(name: str, data: DataConfig, classes: Sequence[str]) -> TaskData:
     if data.train_file is not None:
-        return load_own(name, data)
+        return load_own(name, data, classes)
     task = find_task(name)
     if task in SAMPLE_TASKS:
         return load_sample(task)

@@ -88,7 +88,7 @@ def program_spec(trials: Sequence[TrialConfig], inputs: TaskInputs, groups: Sequ
 
 def execute(
     trials: Sequence[TrialConfig], inputs: TaskInputs, mesh: Mesh, teacher_logits: np.ndarray | None = None,
-    listener: Listener | None = None, steps_per_chunk: int | None = None,
+    listener: Listener | None = None, steps_per_chunk: int | None = None, chunks: CompiledChunks | None = None,
 ) -> Executed:
     """Trains the trials of one program.
 
@@ -99,6 +99,7 @@ def execute(
         teacher_logits: [text, labels], of the training rows and their copies; needed if a trial distills.
         listener: Told of the progress.
         steps_per_chunk: See `fit`.
+        chunks: What another program compiled; this one takes of it what fits, and adds to it.
     """
     groups = split_groups(trials)
     orders = orders_of(trials)
@@ -106,7 +107,10 @@ def execute(
     total_steps = len(rows.bucket)
     starts = Starts(inputs, {})
     placed = [place_group(group, starts.used, orders, total_steps, mesh) for group in groups.values()]
-    chunks = CompiledChunks(program_spec(trials, inputs, list(groups)), mesh)
+    spec = program_spec(trials, inputs, list(groups))
+    if chunks is None or (chunks.spec, chunks.mesh) != (spec, mesh):
+        chunks = CompiledChunks(spec, mesh)
+    compiled, compile_seconds = len(chunks.compiled), chunks.seconds
     fitted = fit(
         chunks, tuple(state for state, _ in placed), tuple(numbers for _, numbers in placed),
         place_table(inputs.rows.table(inputs.config.num_labels, teacher_logits), mesh),
@@ -130,13 +134,15 @@ def execute(
         table = starts.whole(trial)["bert"]["embeddings"]["word_embeddings"]["embedding"]
         return with_word_embeddings(trained, lambda used: inputs.rows.vocabulary.restore(table, used, decay))
 
-    return Executed(outcomes, params, Cost(fitted.seconds, chunks.seconds, len(chunks.compiled), examples), chunks)
+    cost = Cost(fitted.seconds, chunks.seconds - compile_seconds, len(chunks.compiled) - compiled, examples)
+    return Executed(outcomes, params, cost, chunks)
 
 
 def _schedule(trial: TrialConfig, inputs: TaskInputs, orders: Sequence[Order]) -> Schedule:
     """The rows of every step, for trials that train like `trial`."""
     seeds = [order.seed for order in orders]
-    schedule = train_schedule(inputs.epoch_lengths, inputs.edges, trial.train.batch_size, trial.train.epochs, seeds)
+    schedule = train_schedule(inputs.epoch_lengths, inputs.edges, trial.train.batch_size, trial.train.epochs, seeds,
+                              inputs.buckets)
     if trial.texts_per_row > 1:
         return schedule
     return with_copies(schedule, len(inputs.rows.train), [order.copies for order in orders], seeds)

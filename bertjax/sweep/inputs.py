@@ -27,6 +27,9 @@ from bertjax.train.table import TaskRows, task_rows
 MAX_PADDING = 0.15
 """Share of padding among the computed tokens above which more batch lengths are compiled, whatever they cost."""
 
+TYPICAL_TRIALS = 8
+"""Trials of a program that buckets are chosen for: the eight subsets."""
+
 EVAL_EDGES = 4
 EVAL_BATCH_SIZE = 64
 
@@ -48,8 +51,10 @@ class TaskInputs:
     rows: TaskRows
     epoch_lengths: np.ndarray
     """[rows of an epoch] the tokens that each needs room for: a training row's longest text, or every text."""
+    buckets: tuple[int, ...]
+    """Longest rows of the buckets that the training's batches are drawn from."""
     edges: tuple[int, ...]
-    """Batch lengths of the training."""
+    """Batch lengths of the training, some of the buckets."""
     eval_edges: tuple[int, ...]
     padding: float
     """Share of the training's computed tokens that are padding."""
@@ -111,14 +116,15 @@ def _inputs(trial: TrialConfig, num_trials: int, readers: Sequence[TrialConfig])
     cache = cache_dir() / "tokens"
     train = tokenize(data.train, tokenizer, trial.data.max_length, cache)
     dev = {name: tokenize(split, tokenizer, trial.data.max_length, cache) for name, split in data.dev.items()}
-    most = max(readers, key=lambda reader: reader.copies)
+    most = max(readers, key=lambda reader: reader.table_copies)
     copies = [tokenize(_copy(trial.task, trial.data, trial.hold_out, number, most.augment), tokenizer,
-                       trial.data.max_length, cache) for number in range(1, most.copies + 1) if most.augment]
+                       trial.data.max_length, cache) for number in range(1, most.table_copies + 1) if most.augment]
     rows = task_rows(train, dev, config.pad_token_id, config.vocab_size, copies)
     lengths = rows.longest_text if trial.texts_per_row == 1 else rows.lengths[: len(rows.texts)]
-    edges = train_edges(trial, config, lengths, num_trials)
+    buckets = train_buckets(trial, config, lengths)
+    edges = train_edges(trial, config, lengths, buckets, num_trials)
     return TaskInputs(
-        data=data, config=config, tokenizer=tokenizer, rows=rows, epoch_lengths=lengths, edges=edges,
+        data=data, config=config, tokenizer=tokenizer, rows=rows, epoch_lengths=lengths, buckets=buckets, edges=edges,
         eval_edges=eval_edges(rows.lengths, trial.data.max_buckets),
         padding=padding_fraction(lengths, edges, trial.train.batch_size),
     )
@@ -129,14 +135,42 @@ def eval_edges(lengths: np.ndarray, max_buckets: int) -> tuple[int, ...]:
     return choose_edges(lengths, min(EVAL_EDGES, max_buckets), EVAL_BATCH_SIZE)
 
 
-def train_edges(trial: TrialConfig, config: BertConfig, lengths: Any, num_trials: int) -> tuple[int, ...]:
-    """As many batch lengths as pay for their compilation, or as `MAX_PADDING` asks for."""
+def train_buckets(trial: TrialConfig, config: BertConfig, lengths: np.ndarray) -> tuple[int, ...]:
+    """Longest rows of the buckets from which a trial's batches are drawn.
+
+    They decide which rows meet in a batch, so they are the same whatever runs beside the trial, and wherever: as many
+    as `TYPICAL_TRIALS` pay for on a CPU.
+    """
+    return _edges(trial, config, lengths, lengths, trial.data.max_buckets, TYPICAL_TRIALS, "cpu")
+
+
+def train_edges(
+    trial: TrialConfig, config: BertConfig, lengths: np.ndarray, buckets: Sequence[int], num_trials: int
+) -> tuple[int, ...]:
+    """The batch lengths to compile here: as many of the buckets as pay for their compilation.
+
+    The batches of the others are padded to the next longer one, which changes no result.
+    """
+    candidates = np.asarray(buckets)[np.searchsorted(np.asarray(buckets), lengths, side="left")]
+    return _edges(trial, config, lengths, candidates, len(buckets), num_trials, jax.default_backend())
+
+
+def _edges(
+    trial: TrialConfig, config: BertConfig, lengths: np.ndarray, candidates: np.ndarray, most: int, num_trials: int,
+    backend: str,
+) -> tuple[int, ...]:
+    """As many lengths as pay for their compilation, or as `MAX_PADDING` asks for.
+
+    Args:
+        candidates: [rows] for each row the shortest length that is allowed for it.
+        most: Lengths at most.
+    """
     flops_per_token = 6 * encoder_linear_count(config) * num_trials * trial.train.epochs
-    compile_flops = COMPILE_FLOPS_PER_LAYER.get(jax.default_backend(), ACCELERATOR_COMPILE_FLOPS_PER_LAYER)
-    most, batch_size = trial.data.max_buckets, trial.train.batch_size
-    edges = choose_edges(lengths, most, batch_size, compile_flops * config.num_hidden_layers / flops_per_token)
+    compile_flops = COMPILE_FLOPS_PER_LAYER.get(backend, ACCELERATOR_COMPILE_FLOPS_PER_LAYER)
+    batch_size = trial.train.batch_size
+    edges = choose_edges(candidates, most, batch_size, compile_flops * config.num_hidden_layers / flops_per_token)
     for count in range(len(edges) + 1, most + 1):
         if padding_fraction(lengths, edges, batch_size) <= MAX_PADDING:
             break
-        edges = choose_edges(lengths, count, batch_size)
+        edges = choose_edges(candidates, count, batch_size)
     return edges

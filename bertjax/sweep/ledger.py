@@ -1,6 +1,7 @@
 """The run directory: what each trial left, written so that a kill at any moment loses no finished trial.
 
     DIR/study.json                     the study
+    DIR/data.json                      a hash of the rows of each task that trials were trained on
     DIR/results.csv, teachers.csv      a row per trial, made from the trials' own rows
     DIR/trials/<trial_id>/             config.json, metrics.json (per epoch), predictions.npz (logits and labels of the
                                        dev rows), model/ and packed/ if its model was kept, and result.json, written
@@ -58,6 +59,9 @@ AXES = ("sizes", "layers", "tasks", "methods", "copies", "sparsities", "learning
 
 FINISHED = ("done", "diverged")
 
+MOST_SAID = 5
+"""Settings that an error names at most, where two studies differ."""
+
 
 @dataclass(frozen=True)
 class Ledger:
@@ -68,6 +72,30 @@ class Ledger:
     def keep_study(self, study: StudyConfig) -> None:
         """Makes the run directory this study's."""
         write_text(self.run_dir / "study.json", to_json(study) + "\n")
+
+    def check_rows(self, hashes: Mapping[str, str]) -> None:
+        """Checks that tasks have the rows that their trials here were trained on: an id tells only where they are from.
+
+        Args:
+            hashes: By task, see `bertjax.data.sources.rows_hash`. A task that is not in the directory yet may have any.
+
+        Raises:
+            InputError: They have others, or what is kept of them is damaged.
+        """
+        kept = self._hashes()
+        changed = [task for task, made in hashes.items() if kept.get(task, made) != made]
+        require(not changed, f"the rows of {', '.join(changed)} changed since {self.run_dir} was begun; "
+                             "use another --run-dir")
+
+    def keep_rows(self, hashes: Mapping[str, str]) -> None:
+        """Keeps the hashes of tasks; a directory of a former version, which has none, takes those of now."""
+        kept = self._hashes()
+        if (made := {**kept, **hashes}) != kept:
+            write_text(self.run_dir / "data.json", json.dumps(made, sort_keys=True, indent=1) + "\n")
+
+    def _hashes(self) -> dict[str, str]:
+        path = self.run_dir / "data.json"
+        return _read_object(path, "hashes of rows") if path.exists() else {}
 
     def folder(self, trial: TrialConfig) -> Path:
         """Where a trial keeps its files."""
@@ -151,23 +179,46 @@ def open_ledger(run_dir: Path, study: StudyConfig) -> Ledger:
 
 
 def _check_same_study(path: Path, study: StudyConfig) -> None:
-    try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path} must hold the study as JSON, got a damaged file ({error}); "
-                         "use another run directory") from error
+    stored = _read_object(path, "the study")
     ours, defaults = json.loads(to_json(study)), json.loads(to_json(StudyConfig("defaults", model="none")))
     # A former version has fewer settings.
-    stored = {name: value | stored.get(name, {}) if isinstance(value, dict) else stored.get(name, value)
+    stored = {name: value | (stored.get(name) or {}) if isinstance(value, dict) else stored.get(name, value)
               for name, value in defaults.items()}
     for config in (stored, ours):
-        config["data"].pop("data_dir")  # the same data may lie elsewhere now
+        _drop_places(config["data"])
         config |= _derived(config)
-    fixed = {*stored, *ours} - {*AXES, "max_trials_per_program"}
-    differing = sorted(name for name in fixed if stored.get(name) != ours.get(name))
+    there, now = ({name: value for name, value in _leaves(config).items()
+                   if name not in (*AXES, "max_trials_per_program")} for config in (stored, ours))
+    differing = sorted(name for name in {*there, *now} if there.get(name) != now.get(name))
     require(not differing, f"{path.parent} holds another study: " + "; ".join(
-        f"{name} is {_brief(stored.get(name))} there and {_brief(ours.get(name))} now" for name in differing[:3]
-    ) + "; use another --run-dir")
+        f"{name} is {_brief(there.get(name))} there and {_brief(now.get(name))} now" for name in differing[:MOST_SAID]
+    ) + (f"; and {len(differing) - MOST_SAID} more" if len(differing) > MOST_SAID else "") + "; use another --run-dir")
+
+
+def _drop_places(data: dict[str, Any]) -> None:
+    """The same data may lie elsewhere now: of files the names stay, as in `trial_id`."""
+    del data["data_dir"]
+    for name in ("train_file", "dev_file"):
+        data[name] = data[name] and Path(data[name]).name
+
+
+def _leaves(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The settings of a study by their path, such as `train.epochs`."""
+    found: dict[str, Any] = {}
+    for name, value in config.items():
+        found |= _leaves(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return found
+
+
+def _read_object(path: Path, what: str) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} must hold {what} as JSON, got a damaged file ({error}); "
+                         "use another run directory") from error
+    require(isinstance(found, dict), f"{path} must hold {what} as a JSON object, got a {type(found).__name__}; "
+                                     "use another run directory")
+    return found
 
 
 def _derived(study: dict[str, Any]) -> dict[str, Any]:
@@ -175,7 +226,9 @@ def _derived(study: dict[str, Any]) -> dict[str, Any]:
     rates, distills = study["learning_rates"], any("K" in methods for methods in study["methods"])
     several = study["select_on"] == "train" and (len(rates) > 1 or study["select_epoch"])
     rate = study["teacher"]["learning_rate"] or (rates[0] if distills else None)
-    return {"holding out training rows (several learning rates)": several, "the teacher's learning rate": rate}
+    room = max(study["copies"]) if study["budget"] == "equal_steps" else 0
+    return {"holding out training rows (several learning rates)": several, "the teacher's learning rate": rate,
+            "the most copies (all trials' batches leave room for them)": room}
 
 
 def _brief(value: Any) -> str:

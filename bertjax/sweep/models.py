@@ -69,6 +69,8 @@ def save_model(folder: Path, trial: TrialConfig, params: Params, inputs: TaskInp
     extras: dict[str, Any] = {"max_length": trial.data.max_length, "origin": origin_of(trial)}
     if trial.quantize.weight_bits is not None:
         extras["quantize"] = asdict(trial.quantize)
+    if trial.train.dtype != "float32":
+        extras["dtype"] = trial.train.dtype
     save_pretrained(
         folder, inputs.config, params, label_names=task.label_names, tokenizer=inputs.tokenizer,
         problem_type="regression" if task.regression else "single_label_classification", bertjax=extras,
@@ -79,7 +81,7 @@ def pack_trial(trial: TrialConfig, params: Params, inputs: TaskInputs) -> Packed
     """A trial's model, packed without entropy coding; None, with a line in the log, if a parameter is not finite."""
     try:
         return pack_model(params, inputs.config, trial.quantize, label_names=inputs.data.task.label_names,
-                          max_length=trial.data.max_length, origin=origin_of(trial))
+                          max_length=trial.data.max_length, origin=origin_of(trial), dtype=trial.train.dtype)
     except InputError as error:  # one that no dev row reads, such as that of a late position
         log.warning("%s has no packed model: %s", trial.trial_id, error)
         return None

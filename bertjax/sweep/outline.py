@@ -15,7 +15,7 @@ from bertjax.data.tasks import GLUE_TASKS, TASKS
 from bertjax.model.flops import forward_flops, train_flops
 from bertjax.model.sizes import SIZES
 from bertjax.study import TrialConfig
-from bertjax.sweep.inputs import EVAL_BATCH_SIZE, eval_edges, task_inputs, train_edges
+from bertjax.sweep.inputs import EVAL_BATCH_SIZE, eval_edges, task_inputs, train_buckets, train_edges
 
 TABLE_BYTES = 2
 """Bytes of a token id on the device, for a vocabulary below 65,536."""
@@ -92,9 +92,10 @@ def outline(trials: Sequence[TrialConfig]) -> Outline:
     rows = min(data.max_train_examples or len(known.train), len(known.train))
     held_out = held_out_rows(rows) if trial.hold_out else 0
     train = np.minimum(_spread(known.train, rows - held_out), data.max_length)
-    epoch, copies = np.tile(train, trial.texts_per_row), max(trial.copies for trial in trials)
+    epoch, copies = np.tile(train, trial.texts_per_row), max(trial.table_copies for trial in trials)
     dev = _spread(train, known.dev_rows + held_out)
-    return Outline(config, len(train) * (1 + copies), epoch, dev, train_edges(trial, config, epoch, len(trials)),
+    edges = train_edges(trial, config, epoch, train_buckets(trial, config, epoch), len(trials))
+    return Outline(config, len(train) * (1 + copies), epoch, dev, edges,
                    eval_edges(np.concatenate([epoch, dev]), data.max_buckets), trial.train.batch_size,
                    trial.train.epochs, known.estimated)
 

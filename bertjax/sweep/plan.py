@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,9 @@ from bertjax.sweep.inputs import task_inputs
 from bertjax.sweep.outline import Outline, outline
 from bertjax.sweep.teacher import tuned_teacher
 from bertjax.train.mesh import choose_mesh, padded, parse_mesh
-from bertjax.train.trial import split_groups, split_programs, student_trials, students, teacher_trial
+from bertjax.train.trial import orders_of, split_groups, split_programs, student_trials, students, teacher_trial
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,8 @@ def teachers(study: StudyConfig) -> list[TrialConfig]:
 def check_inputs(study: StudyConfig) -> None:
     """Loads every task, tokenizer and checkpoint of the study once, so that what is wrong with them shows now.
 
+    What a user should know about a checkpoint, such as that its task head is new, is said once.
+
     Raises:
         InputError: The first thing that cannot work.
     """
@@ -66,9 +71,13 @@ def check_inputs(study: StudyConfig) -> None:
         inputs = task_inputs(trials)
         start = (trials[0].model, trials[0].num_hidden_layers, inputs.config.num_labels)
         if start not in seen:
-            from_pretrained(model_source(start[0]), num_hidden_layers=start[1], num_labels=start[2],
-                            reinit_head=trials[0].train.reinit_head and not trials[0].fine_tuned)
-            seen.add(start)
+            train, own = trials[0].train, not trials[0].fine_tuned
+            found = from_pretrained(model_source(start[0]), num_hidden_layers=start[1], num_labels=start[2],
+                                    reinit_pooler=train.reinit_pooler and own, reinit_head=train.reinit_head and own)
+            for note in found.notes:
+                if (start[0], note) not in seen:
+                    log.info("%s: %s", start[0], note)
+            seen |= {start, *((start[0], note) for note in found.notes)}
     for program in programs(study):
         teacher, student = teacher_trial(study, program.task), program.trials[0]
         pair = teacher.trial_id, student.model
@@ -92,12 +101,25 @@ def check_teacher(teacher: TrialConfig, student: TrialConfig) -> None:
         tuned_teacher(teacher, theirs)
 
 
-def mesh_shape(mesh: str | None, program: ProgramPlan) -> tuple[int, int]:
-    """The mesh that is asked for, or the one with the least idle work for the program."""
-    devices = jax.device_count()
+def mesh_shape(
+    mesh: str | None, program: ProgramPlan, devices: int | None = None, memory_bytes: float | None = None
+) -> tuple[int, int]:
+    """The mesh that is asked for, or the one with the least idle work for the program that fits.
+
+    Args:
+        mesh: As `parse_mesh` reads it.
+        program: What runs on it.
+        devices: How many there are; None: those of this process.
+        memory_bytes: Of each; None where it is not known.
+    """
+    devices = jax.device_count() if devices is None else devices
     if mesh is not None:
         return parse_mesh(mesh, devices)
-    return choose_mesh(devices, program.group_sizes, program.trials[0].train.batch_size)
+    if memory_bytes is None:
+        return choose_mesh(devices, program.group_sizes, program.trials[0].train.batch_size)
+    outlined = outline(program.trials)
+    return choose_mesh(devices, program.group_sizes, program.trials[0].train.batch_size,
+                       lambda shape: device_bytes(program, outlined, shape) <= memory_bytes)
 
 
 @dataclass(frozen=True)
@@ -117,8 +139,10 @@ class PlanRow:
 
     @property
     def compilations(self) -> int:
-        """A train chunk for each batch length and an eval chunk for each evaluation length, of every program."""
-        return len(self.programs) * (len(self.outline.edges) + len(self.outline.eval_edges))
+        """A train chunk for each batch length and an eval chunk for each evaluation length; of programs with as many
+        trials once."""
+        shapes = {(tuple(program.group_sizes), len(orders_of(program.trials))) for program in self.programs}
+        return len(shapes) * (len(self.outline.edges) + len(self.outline.eval_edges))
 
     @property
     def bytes_per_device(self) -> int:
@@ -160,7 +184,8 @@ def describe_plan(study: StudyConfig, mesh: str | None = None, device: str = "cp
         InputError: A device that is not known, or input that must be read and cannot be.
     """
     kind, chips = parse_device(device)
-    rows = plan_rows(study, mesh)
+    named = kind.memory_bytes is not None  # else it is this machine, with the devices that JAX has here
+    rows = plan_rows(study, mesh, chips if named else None, kind.memory_bytes)
     cells = [HEADER, *(row.cells() for row in rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(HEADER))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
@@ -168,7 +193,8 @@ def describe_plan(study: StudyConfig, mesh: str | None = None, device: str = "cp
     summary = (f"{study.name}: {sum(row.trials for row in students_):,} trials in "
                f"{sum(len(row.programs) for row in students_)} programs, "
                f"{sum(row.compilations for row in students_)} compilations, {len(rows) - len(students_)} teachers; "
-               f"{jax.device_count()} {jax.devices()[0].device_kind} device(s)")
+               f"{f'{chips} × {kind.name}' if named else f'{jax.device_count()} {jax.devices()[0].device_kind}'} "
+               "device(s)")
     notes = ["steps: of one trial; padding: share of the computed training tokens; bytes/device: parameters, "
              "gradients, optimizer state, masks and data, without activations"]
     if any(row.outline.estimated for row in rows):
@@ -176,8 +202,10 @@ def describe_plan(study: StudyConfig, mesh: str | None = None, device: str = "cp
     return "\n".join([summary, "", *lines, "", *notes, *_costs(study, rows, kind, chips)])
 
 
-def plan_rows(study: StudyConfig, mesh: str | None) -> list[PlanRow]:
-    """The teachers, then the programs of each task, student and length of an epoch."""
+def plan_rows(
+    study: StudyConfig, mesh: str | None, devices: int | None = None, memory_bytes: float | None = None
+) -> list[PlanRow]:
+    """The teachers, then the programs of each task, student and length of an epoch; see `mesh_shape`."""
     grouped: dict[tuple[Any, ...], list[ProgramPlan]] = {}
     for teacher in teachers(study):
         grouped["teacher", teacher.trial_id] = [ProgramPlan(teacher.task, (teacher,))]
@@ -188,7 +216,8 @@ def plan_rows(study: StudyConfig, mesh: str | None) -> list[PlanRow]:
     rows = []
     for key, members in grouped.items():
         largest = max(members, key=lambda program: len(program.trials))
-        rows.append(PlanRow(key[0], tuple(members), outline(largest.trials), mesh_shape(mesh, largest)))
+        rows.append(PlanRow(key[0], tuple(members), outline(largest.trials),
+                            mesh_shape(mesh, largest, devices, memory_bytes)))
     return rows
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -13,15 +14,16 @@ from jax.sharding import Mesh
 
 from bertjax.artifact.load import load
 from bertjax.config import InputError, require
+from bertjax.data.sources import rows_hash
 from bertjax.study import StudyConfig, TrialConfig
 from bertjax.sweep import models
 from bertjax.sweep.execute import execute
-from bertjax.sweep.inputs import TaskInputs, cache_dir, task_inputs, teacher_inputs
+from bertjax.sweep.inputs import TaskInputs, cache_dir, task_data, task_inputs, teacher_inputs
 from bertjax.sweep.ledger import Ledger, open_ledger, read_rows
 from bertjax.sweep.outcome import failed_row
 from bertjax.sweep.plan import ProgramPlan, check_inputs, mesh_shape, programs
-from bertjax.sweep.teacher import teacher_logits, tuned_row, tuned_teacher
-from bertjax.sweep.view import View
+from bertjax.sweep.teacher import TeacherDiverged, require_converged, teacher_logits, tuned_row, tuned_teacher
+from bertjax.sweep.view import View, number_of
 from bertjax.train.mesh import make_mesh
 from bertjax.train.program import CompiledChunks
 from bertjax.train.trial import teacher_trial
@@ -55,19 +57,39 @@ def run_study(
         left = tuple(trial for trial in ledger.missing(program.trials) if trial.trial_id not in rows)
         if left:
             todo.append(ProgramPlan(program.task, left, planned=program.trials))
+    hashes = _row_hashes(study, {program.task for program in todo})
+    ledger.check_rows(hashes)
     if todo:
         check_inputs(study)
     ledger.keep_study(study)
+    ledger.keep_rows(hashes)
     if known is not None:
         adopted = ledger.adopt((trial for program in programs(study) for trial in program.trials), rows)
         log.info("%d results taken over from %s", adopted, known)
     with View() as view:
         view.planned(len(todo), sum(len(program.trials) for program in todo), sum(map(_work, todo)))
+        chunks, broken = None, {}
         for program in todo:
-            _run_program(study, ledger, program, keep_models, mesh, view)
+            program, outputs = _taught(study, ledger, program, mesh, view, broken)
+            if program.trials:
+                chunks = _run_program(ledger, program, outputs, keep_models, mesh, view, chunks)
             ledger.write_tables()
     ledger.write_tables()
     return pd.read_csv(Path(run_dir) / "results.csv", dtype={"trial_id": str, "teacher": str})
+
+
+def _row_hashes(study: StudyConfig, needed: Container[str]) -> dict[str, str]:
+    """`rows_hash` of each task; one with nothing to train may lack its data, and then has none."""
+    hashes = {}
+    for task in study.tasks:
+        try:
+            hashes[task] = rows_hash(task_data(task, study.data, study.holds_out))
+        except InputError as error:
+            if task in needed:
+                raise
+            log.warning("whether the rows of %s are still those that its trials were trained on cannot be said: %s",
+                        task, error)
+    return hashes
 
 
 def _work(program: ProgramPlan) -> float:
@@ -77,36 +99,76 @@ def _work(program: ProgramPlan) -> float:
     return float(inputs.config.num_hidden_layers * rows * len(program.trials))
 
 
+def _taught(
+    study: StudyConfig, ledger: Ledger, program: ProgramPlan, mesh: str | None, view: View, broken: dict[str, str]
+) -> tuple[ProgramPlan, np.ndarray | None]:
+    """A program and its teacher's outputs, if it needs any. Without a teacher its trials with K are marked failed and
+    left out.
+
+    Args:
+        broken: Why by the id of each teacher that there is none in this run; grows.
+    """
+    taught = [trial for trial in program.trials if trial.distill_weight > 0]
+    if not taught:
+        return program, None
+    teacher = teacher_trial(study, program.task)
+    try:
+        if teacher.trial_id not in broken:
+            return program, _teacher_outputs(ledger, teacher, program.whole, mesh, view)
+    except InputError:
+        raise
+    except TeacherDiverged as error:
+        broken[teacher.trial_id] = str(error)
+    except Exception as error:  # whatever breaks a teacher must not lose the trials without one
+        log.exception("the teacher of %s failed", program.task)
+        broken[teacher.trial_id] = f"the teacher of {program.task} failed: {type(error).__name__}: {error}"
+    reason = broken[teacher.trial_id]
+    log.error("%s: %s with K failed: %s", program.task, number_of("trial", len(taught)), reason)
+    inputs = task_inputs(program.whole)
+    for trial in taught:
+        ledger.record(trial, failed_row(trial, inputs, reason), [])
+    others = tuple(trial for trial in program.trials if trial.distill_weight == 0)
+    return replace(program, trials=others, planned=program.whole), None
+
+
 def _run_program(
-    study: StudyConfig, ledger: Ledger, program: ProgramPlan, keep_models: str, mesh: str | None, view: View
-) -> None:
-    """Trains one program and keeps its trials; one that raises marks them failed and the study goes on."""
+    ledger: Ledger, program: ProgramPlan, outputs: np.ndarray | None, keep_models: str, mesh: str | None, view: View,
+    chunks: CompiledChunks | None,
+) -> CompiledChunks | None:
+    """Trains one program and keeps its trials; one that raises marks them failed and the study goes on.
+
+    Args:
+        outputs: Of its teacher.
+        chunks: What the program before compiled, to take what fits.
+
+    Returns:
+        What this one compiled.
+    """
     trials = program.trials
     inputs = task_inputs(program.whole)
-    title = f"{program.task} · {len(trials)} trials"
+    title = f"{program.task} · {number_of('trial', len(trials))}"
     try:
-        outputs = None
-        if any(trial.distill_weight > 0 for trial in trials):
-            outputs = _teacher_outputs(ledger, teacher_trial(study, program.task), program.whole, mesh, view)
         view.started(title, _work(program))
         made = execute(trials, inputs, make_mesh(mesh_shape(mesh, program)), outputs,
-                       lambda progress: view.step(title, progress))
+                       lambda progress: view.step(title, progress), chunks=chunks)
     except (KeyboardInterrupt, InputError):
         raise
     except Exception as error:  # whatever breaks one program must not lose the others
         log.exception("%s failed", title)
         for trial in trials:
             ledger.record(trial, failed_row(trial, inputs, f"{type(error).__name__}: {error}"), [])
-        return
+        return None
     for outcome in models.keep_models(ledger, made, inputs, keep_models):
         ledger.record(outcome.trial, outcome.row, outcome.metrics, outcome.predictions)
     view.finished(title, made.outcomes, made.cost)
+    return made.chunks
 
 
 def _teacher_outputs(
     ledger: Ledger, teacher: TrialConfig, readers: Sequence[TrialConfig], mesh: str | None, view: View
 ) -> np.ndarray:
     """The teacher's outputs on what `readers` read; it is fine-tuned first if the run directory lacks it."""
+    require_converged(teacher, ledger.row(teacher))
     inputs = task_inputs([teacher])
     devices = make_mesh(mesh_shape(mesh, ProgramPlan(teacher.task, (teacher,))))
     chunks = None
@@ -121,7 +183,7 @@ def _teacher_outputs(
         if ledger.missing([teacher]) or not (folder / "config.json").is_file():
             chunks = _train_teacher(ledger, teacher, inputs, devices, view)
         model = load(folder)
-    if any(trial.copies for trial in readers):
+    if any(trial.table_copies for trial in readers):
         inputs, chunks = teacher_inputs(teacher, readers), None  # another table: what was compiled does not fit
     params = jax.tree.map(np.asarray, model.params)
     return teacher_logits(teacher, params, inputs, devices, cache_dir() / "teachers", chunks)
@@ -136,8 +198,8 @@ def _train_teacher(
     made = execute([teacher], inputs, mesh, None, lambda progress: view.step(title, progress))
     (result,) = made.outcomes
     if result.row["status"] != "done":
-        raise RuntimeError(f"the teacher of {teacher.task} {result.row['status']}; "
-                           "try a lower --teacher-learning-rate")
+        ledger.record(teacher, result.row, result.metrics, result.predictions)
+        require_converged(teacher, result.row)
     params = made.params(teacher)
     models.save_model(ledger.model_folder(teacher), teacher, params, inputs)
     row = result.row | models.size_columns(models.pack_trial(teacher, params, inputs))

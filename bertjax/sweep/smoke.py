@@ -130,7 +130,7 @@ def _lower(program: ProgramPlan, config: BertConfig, mesh: str | None) -> None:
     trials = program.trials
     first, regression = trials[0], find_task(program.task).regression
     spec = ProgramSpec(config, tuple(split_groups(trials)), regression, first.train.dtype, first.prune.mask_every)
-    rows = ROWS * (2 + max(trial.copies for trial in trials))
+    rows = ROWS * (2 + max(trial.table_copies for trial in trials))
     data = DataShape(rows, longest=2 * WORDS + 3, batch_size=first.train.batch_size,
                      steps=first.train.epochs * -(-ROWS // first.train.batch_size), orders=len(orders_of(trials)))
     lower_train_chunk(spec, make_mesh(mesh_shape(mesh, program)), program.group_sizes, data, data.longest)

@@ -9,6 +9,7 @@ import tempfile
 import time
 import zipfile
 import zlib
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,17 @@ from bertjax.train.program import CompiledChunks, place_group, place_table
 from bertjax.train.trial import orders_of
 
 log = logging.getLogger(__name__)
+
+
+class TeacherDiverged(RuntimeError):
+    """A teacher whose training diverged has nothing to teach."""
+
+
+def require_converged(teacher: TrialConfig, row: Mapping[str, Any] | None) -> None:
+    """Raises `TeacherDiverged` if that is what a teacher's row says; None is one that was not trained yet."""
+    if row is not None and row["status"] == "diverged":
+        raise TeacherDiverged(f"the teacher of {teacher.task} diverged at learning rate {teacher.learning_rate:g}; "
+                              "give a lower --teacher-learning-rate, and another --run-dir")
 
 
 def tuned_teacher(trial: TrialConfig, inputs: TaskInputs) -> Model:

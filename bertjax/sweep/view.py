@@ -21,6 +21,11 @@ PLAIN_SECONDS = 15.0
 """Seconds between two plain lines of one program."""
 
 
+def number_of(thing: str, count: int) -> str:
+    """`1 trial`, `2 trials`."""
+    return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
+
+
 class View:
     """Shows the programs of a study; a context manager, since a live view must be taken down."""
 
@@ -48,8 +53,9 @@ class View:
 
     def planned(self, programs: int, trials: int, work: float) -> None:
         """Tells what is to be done; `work` in any unit, the same as `started`'s."""
-        self.progress.update(self.study, total=work, description=f"{trials} trials in {programs} programs")
-        self._say(f"{trials} trials to train, in {programs} programs")
+        in_programs = f"in {number_of('program', programs)}"
+        self.progress.update(self.study, total=work, description=f"{number_of('trial', trials)} {in_programs}")
+        self._say(f"{number_of('trial', trials)} to train, {in_programs}")
 
     def started(self, title: str, work: float) -> None:
         """A program begins."""
@@ -60,7 +66,8 @@ class View:
     def step(self, title: str, progress: StepProgress) -> None:
         """A chunk of the program is done."""
         rate = progress.trial_examples / max(progress.seconds, 1e-9)
-        detail = (f"step {progress.step}/{progress.total_steps} · {rate:,.0f} trial-examples/s · "
+        # With the trials that only fill the mesh up; the line at the end counts the study's own.
+        detail = (f"step {progress.step}/{progress.total_steps} · {rate:,.0f} computed trial-examples/s · "
                   f"loss {progress.loss.mean():.3f}")
         share = progress.step / progress.total_steps
         self.progress.update(self.program, completed=progress.step, total=progress.total_steps, detail=detail)
@@ -75,8 +82,9 @@ class View:
         self.done_work += self.program_work
         self.progress.update(self.study, completed=self.done_work)
         self.progress.update(self.program, visible=False)
-        log.info("%s: %.1f s training and evaluating (%.0f trial-examples/s), compiled %d times in %.1f s", title,
-                 cost.seconds, cost.trial_examples / max(cost.seconds, 1e-9), cost.compilations, cost.compile_seconds)
+        log.info("%s: %.1f s training and evaluating (%.0f trial-examples/s), compiled %s in %.1f s", title,
+                 cost.seconds, cost.trial_examples / max(cost.seconds, 1e-9),
+                 number_of("time", cost.compilations), cost.compile_seconds)
         for made in outcomes:
             row = made.row
             score = f"{row['score']:6.2f}" if row["score"] is not None else row["status"]

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 from jax.sharding import AxisType, Mesh
@@ -31,19 +31,29 @@ def parse_mesh(text: str, num_devices: int) -> tuple[int, int]:
     return shape
 
 
-def choose_mesh(num_devices: int, group_sizes: Sequence[int], batch_size: int) -> tuple[int, int]:
+def choose_mesh(
+    num_devices: int, group_sizes: Sequence[int], batch_size: int,
+    fits: Callable[[tuple[int, int]], bool] = lambda shape: True,
+) -> tuple[int, int]:
     """The shape over `num_devices` with the least work on the busiest device; of equals, the one with most `trial`.
 
     Groups are padded to the trial axis and batches to the data axis, so the work of a shape is the sum over groups of
     ceil(trials / trial) × ceil(batch / data).
+
+    Args:
+        num_devices: Devices to spread over.
+        group_sizes: Trials of each group.
+        batch_size: Rows of a step.
+        fits: Whether a device has the memory for its part; if no shape fits, the one with the fewest trials a device.
     """
     shapes = [(t, num_devices // t) for t in range(1, num_devices + 1) if num_devices % t == 0]
 
-    def work(shape: tuple[int, int]) -> tuple[int, int]:
-        rows = math.ceil(batch_size / shape[1])
-        return sum(math.ceil(size / shape[0]) * rows for size in group_sizes), -shape[0]
+    def cost(shape: tuple[int, int]) -> tuple[bool, int, int]:
+        trials = sum(math.ceil(size / shape[0]) for size in group_sizes)
+        fitting = fits(shape)
+        return not fitting, trials * math.ceil(batch_size / shape[1]) if fitting else trials, -shape[0]
 
-    return min(shapes, key=work)
+    return min(shapes, key=cost)
 
 
 def padded(size: int, axis: int) -> int:

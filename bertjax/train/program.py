@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,15 +25,26 @@ from bertjax.train.trial import Order, hparams
 log = logging.getLogger(__name__)
 
 
+class ChunkKey(NamedTuple):
+    """What a compiled chunk serves."""
+
+    kind: str
+    """`train` or `eval`."""
+    length: int
+    """Tokens of a batch."""
+    shapes: tuple[Any, ...]
+    """Of the arguments: programs with as many trials, rows and steps share it."""
+
+
 @dataclass
 class CompiledChunks:
-    """The compiled train and eval chunks of a program by batch length; each is compiled at its first use."""
+    """The compiled train and eval chunks of one or several programs; each is compiled at its first use."""
 
     spec: ProgramSpec
     mesh: Mesh
     seconds: float = 0.0
     """Spent compiling so far."""
-    compiled: dict[tuple[str, int], Any] = field(default_factory=dict)
+    compiled: dict[ChunkKey, Any] = field(default_factory=dict)
 
     @property
     def on_cpu(self) -> bool:
@@ -42,19 +53,20 @@ class CompiledChunks:
 
     def __call__(self, kind: str, length: int, *arguments: Any) -> Any:
         """Runs the `train` or `eval` chunk for batches of `length` tokens."""
-        self.compile(kind, length, *arguments)
-        return self.compiled[kind, length](*arguments)
+        return self.compile(kind, length, *arguments)(*arguments)
 
-    def compile(self, kind: str, length: int, *arguments: Any) -> None:
-        """Makes the chunk ready to run, if it is not."""
-        if (kind, length) in self.compiled:
-            return
+    def compile(self, kind: str, length: int, *arguments: Any) -> Any:
+        """The chunk, ready to run."""
+        key = ChunkKey(kind, length, tuple((leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(arguments)))
+        if key in self.compiled:
+            return self.compiled[key]
         start = time.perf_counter()
         make = {"train": train_chunk, "eval": eval_chunk}[kind]
-        self.compiled[kind, length] = make(self.spec, self.mesh, length).lower(*arguments).compile()
+        self.compiled[key] = make(self.spec, self.mesh, length).lower(*arguments).compile()
         self.seconds += time.perf_counter() - start
         log.info("compiled the %s chunk for %d tokens in %.1f s (%d compiled so far)",
                  kind, length, time.perf_counter() - start, len(self.compiled))
+        return self.compiled[key]
 
     def compile_longest(self, length: int, *arguments: Any) -> None:
         """Compiles the `train` chunk of the longest batches before all others, and reserves the memory of a CPU for it.
@@ -63,8 +75,7 @@ class CompiledChunks:
         """
         if self.compiled or not self.on_cpu:
             return
-        self.compile("train", length, *arguments)
-        analysis = self.compiled["train", length].memory_analysis()
+        analysis = self.compile("train", length, *arguments).memory_analysis()
         if analysis is not None:  # not every version of the compiler tells
             reserve(analysis.temp_size_in_bytes)
 

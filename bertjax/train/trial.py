@@ -55,6 +55,7 @@ def teacher_trial(study: StudyConfig, task: str) -> TrialConfig:
 def student_trials(study: StudyConfig, task: str, student: Student) -> list[TrialConfig]:
     """Every trial of one student on one task: methods × their own settings × learning rates × seeds."""
     teacher_id = teacher_trial(study, task).trial_id
+    room = max(study.copies) if study.budget == "equal_steps" else 0
     trials = []
     for methods, rate, seed in itertools.product(study.methods, study.learning_rates, study.seeds):
         prunes, distills = "P" in methods, "K" in methods
@@ -70,8 +71,9 @@ def student_trials(study: StudyConfig, task: str, student: Student) -> list[Tria
                 sparsity=sparsity, quantize=study.quantize if "Q" in methods else FLOAT, distill_weight=weight,
                 temperature=temperature, teacher=teacher_id if distills else None, seed=seed, learning_rate=rate,
                 data=study.data, train=study.train, prune=study.prune, copies=copies,
-                augment=study.augment if copies else None, budget=study.budget if copies else "equal_steps",
+                augment=study.augment if copies or room else None, budget=study.budget if copies else "equal_steps",
                 hold_out=study.holds_out, select_epoch=study.select_on if study.select_epoch else None,
+                room_for_copies=room,
             ))
     return trials
 

@@ -148,7 +148,8 @@ class Side:
             bucket = schedule.bucket[schedule.bucket == index]
             if len(bucket):
                 same = replace(schedule, bucket=bucket, steps_per_epoch=len(bucket))
-                hlo = self.programs[key].compiled["train", length].as_text()
+                (hlo,) = (chunk.as_text() for made, chunk in self.programs[key].compiled.items()
+                          if (made.kind, made.length) == ("train", length))
                 seconds += profiled(partial(self.fit, key, trials, seeds, same, teacher_logits), hlo)
         return {"parts": {part: round(taken, SECONDS_DIGITS) for part, taken in seconds.most_common()}}
 

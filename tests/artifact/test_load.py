@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -73,11 +78,72 @@ def test_a_task_with_other_labels_is_refused(model: Model, labels: tuple[str, ..
     (([[2, 3]], [[1, 1, 1]]), r"\[batch, seq\]"),
     (([[2, 3]], [[1, 1]], [[0, 2]]), "token_type_ids must be in"),
     (([2, 3],), r"\[batch, seq\]"),
+    (([[], []],), r"rows must hold at least one token, got \(2, 0\)"),
+    (([[2.0, 3.0]],), "input_ids must be integers, got float64"),
+    (([[2, 3]], [[1, 1]], [[0.0, 1.0]]), "token_type_ids must be integers, got float64"),
+    (([[2, 2**32 + 5]],), r"input_ids must be in \[0, 40\)"),
+    (([["a", "b"]],), "input_ids must be integers"),
 ])
 def test_wrong_batches_are_refused_in_one_line(model: Model, arguments: tuple, message: str) -> None:
     with pytest.raises(InputError, match=message) as caught:
         model.logits(*(np.array(argument) for argument in arguments))
     assert "\n" not in str(caught.value)
+
+
+def test_rows_of_different_lengths_are_refused(model: Model) -> None:
+    with pytest.raises(InputError, match="input_ids must be .* rows of different lengths: pad them"):
+        model.logits([[2, 3], [2]])  # pyrefly: ignore[bad-argument-type]
+    assert model.logits(np.zeros((0, 4), int)).shape == (0, 3)
+
+
+@pytest.mark.parametrize(("texts", "message"), [
+    ("red circle", "got one text: put it into a list"),
+    (None, "got NoneType"), (3, "got int"), ({"red": 1}, "got dict"), (b"red", "got bytes"),
+    (["red", None], "number 1 of the list is None"),
+    ([3], "number 0 of the list is 3"),
+    ([("red", "blue", "green")], r"number 0 of the list is \('red', 'blue', 'green'\)"),
+    ([("red", "blue"), ("red",)], r"number 1 of the list is \('red',\)"),
+    ([("red", None)], r"number 0 of the list is \('red', None\)"),
+    (["red", ("red", "blue")], "texts must be all single or all pairs"),
+])
+def test_what_is_no_list_of_texts_is_refused_in_one_line(model: Model, texts: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        model.predict(texts)
+    assert "\n" not in str(caught.value)
+
+
+def test_texts_may_come_in_any_sequence_and_pairs_as_lists(model: Model) -> None:
+    wanted = model.predict(["red", "blue circle"])
+    for texts in (("red", "blue circle"), np.array(["red", "blue circle"]), iter(["red", "blue circle"])):
+        assert model.predict(texts) == wanted  # pyrefly: ignore[bad-argument-type]
+    assert model.predict([["red", "blue"]]) == model.predict([("red", "blue")])  # pyrefly: ignore[bad-argument-type]
+
+
+def test_names_that_differ_in_their_case_alone_are_told_apart(model: Model) -> None:
+    named = replace(model, label_names=("a", "A", "b"))
+    assert named.columns_of(task_of(("A", "b", "a")).task) == [1, 2, 0]
+    assert replace(model, label_names=("NO", "Yes", "b")).columns_of(task_of(("yes", "B", "no")).task) == [1, 2, 0]
+    with pytest.raises(InputError, match="labels must be those of t"):
+        named.columns_of(task_of(("A", "B", "c")).task)
+
+
+def test_a_compute_type_is_kept_and_one_that_is_none_is_refused(folder: Path, model: Model, tmp_path: Path) -> None:
+    other = tmp_path / "model"
+    shutil.copytree(folder, other)
+    config = json.loads((other / "config.json").read_text())
+    for dtype in ("bfloat16", "float16"):
+        (other / "config.json").write_text(json.dumps({**config, "bertjax": {"dtype": dtype}}))
+        if dtype == "bfloat16":
+            ids = np.array([[2, 5, 6, 3]])
+            made = load(other).logits(ids)
+            # Compiled as `load` does: one by one, operations round to bfloat16 more often.
+            direct = jax.jit(logits_fn(model.config, dtype=jnp.dtype(dtype)))(
+                model.params, Inputs(ids, np.zeros_like(ids), ids != 0), None)
+            np.testing.assert_allclose(made, direct, atol=1e-6)
+            assert made.dtype == np.float32 and np.abs(made - model.logits(ids)).max() > 1e-4
+            continue
+        with pytest.raises(InputError, match="dtype must be one of float32, bfloat16, got 'float16'"):
+            load(other)
 
 
 def test_a_model_without_a_head_cannot_be_used(folder: Path, tmp_path: Path) -> None:

@@ -223,3 +223,18 @@ def test_at_most_15_percent_of_the_computed_tokens_are_padding(name, data_dir):
     edges = choose_edges(np.concatenate([train.lengths, dev.lengths]), 8, 32)
     schedule = train_schedule(train.lengths, edges, 32, 1, [0])
     assert 1 - train.lengths.sum() / (np.array(edges)[schedule.bucket].sum() * 32) <= 0.15
+
+
+def test_which_lengths_are_compiled_changes_no_batch() -> None:
+    lengths = np.random.default_rng(0).geometric(0.08, 700).clip(4, 80) + 2
+    buckets = choose_edges(lengths, 6, 32)
+    whole = train_schedule(lengths, buckets, 32, 2, [0, 1])
+    for edges in (buckets[1::2] if len(buckets) % 2 == 0 else buckets[::2], buckets[-1:]):
+        some = train_schedule(lengths, edges, 32, 2, [0, 1], buckets)
+        np.testing.assert_array_equal(some.row_index, whole.row_index)
+        np.testing.assert_array_equal(some.row_weight, whole.row_weight)
+        assert some.edges == edges and some.steps_per_epoch == whole.steps_per_epoch
+        needed, compiled = np.array(buckets)[whole.bucket], np.array(edges)[some.bucket]
+        assert (compiled >= needed).all()
+        assert all(not any(need <= edge < given for edge in edges)  # the shortest that holds it
+                   for need, given in zip(needed, compiled, strict=True))

@@ -23,7 +23,9 @@ def test_the_whole_study_of_the_paper_is_planned_without_a_download() -> None:
     # 6 sizes, 8 tasks, 12 settings of the eight subsets, 2 learning rates, 3 seeds.
     assert "3,456 trials in 192 programs" in text and "8 teachers" in text
     assert re.search(r"e\+19 FLOPs; on 16 × v5e about [\d.]+ hours, at 40 % of the peak of 197 TFLOP/s", text)
-    assert "more than the 16 GB of one v5e" in text
+    assert "16 × v5e device(s)" in text and "trial=16,data=1" in text
+    held = [int(megabytes.replace(",", "")) for megabytes in re.findall(r"([\d,]+) MB$", text, re.MULTILINE)]
+    assert max(held) < 16_000 and "more than the 16 GB" not in text
     mnli = next(line for line in text.splitlines() if line.startswith("mnli") and "teacher" in line)
     # A teacher trains on what is not held out: 390,702 rows in batches of 32, three times.
     assert "teacher large" in mnli and f"≈{3 * -(-390_702 // 32):,}" in mnli
@@ -51,3 +53,11 @@ def test_devices_with_their_chips() -> None:
     for text in ("v9", "h100:", "h100:0", "v5e:2x", ""):
         with pytest.raises(InputError, match="device must be one of v4, v5e"):
             parse_device(text)
+
+
+def test_a_plan_for_a_device_too_small_says_so() -> None:
+    study = replace(load_study("movva2022"), sizes=("large",), tasks=("rte",))
+    assert "more than the 16 GB of one v5e: spread the trials over more devices" in describe_plan(study, device="v5e:4")
+    assert "trial=4,data=1" in describe_plan(study, "trial=4", device="v5e:4")
+    with pytest.raises(InputError, match="--mesh trial=8 needs 8 devices; there are 4"):
+        describe_plan(study, "trial=8", device="v5e:4")

@@ -183,7 +183,7 @@ def test_only_what_is_missing_is_trained(
     first = files_of(tmp_path)
     messages.clear()
     results = run_study(replace(study, methods=("none", "K", "P")), tmp_path, keep_models="none")
-    assert "1 trials to train" in messages.text and "teacher: started" not in messages.text
+    assert "1 trial to train" in messages.text and "teacher: started" not in messages.text
     assert results["methods"].tolist() == ["none", "K", "P"]
     after = files_of(tmp_path)
     assert all(after[name] == content for name, content in first.items() if name.startswith("trials/"))
@@ -205,7 +205,7 @@ def test_known_results_are_taken_over_and_only_the_rest_is_trained(
     old.to_csv(tmp_path / "old.csv", index=False)
     asked = replace(study, methods=("none", "K", "P"))
     again = run_study(asked, tmp_path / "run", keep_models="none", known=tmp_path / "old.csv")
-    assert "2 results taken over" in messages.text and "1 trials to train" in messages.text
+    assert "2 results taken over" in messages.text and "1 trial to train" in messages.text
     wanted = results.set_index("methods").loc[["none", "K", "P"]].reset_index()[results.columns]
     other = ["train_seconds", *sizes]
     pd.testing.assert_frame_equal(again.drop(columns=other), wanted.drop(columns=other))
@@ -421,7 +421,7 @@ def test_best_keeps_one_model_of_each_subset(study: StudyConfig, tmp_path: Path)
 def test_another_study_is_refused_and_nothing_changes(finished: tuple[Path, pd.DataFrame], study: StudyConfig) -> None:
     run_dir, _ = finished
     before = files_of(run_dir)
-    with pytest.raises(InputError, match=r"another study: train is .*use another --run-dir"):
+    with pytest.raises(InputError, match=r"another study: train.epochs is 6 there and 3 now; use another --run-dir"):
         run_study(replace(study, train=replace(study.train, epochs=3)), run_dir)
     assert files_of(run_dir) == before
 
@@ -505,3 +505,34 @@ def test_the_plan_says_trials_groups_programs_and_padding(study: StudyConfig) ->
 def test_the_report_of_a_study_without_distillation_needs_no_teacher(study: StudyConfig, tmp_path: Path) -> None:
     run_study(replace(study, methods=("none",)), tmp_path)
     assert write_report(tmp_path).stat().st_size > 100_000
+
+
+def test_programs_of_equal_shape_compile_once(
+    study: StudyConfig, tmp_path: Path, messages: pytest.LogCaptureFixture
+) -> None:
+    """Of three programs of a seed each, the second and third compile nothing: counted by JAX itself."""
+    compiled: list[str] = []
+
+    def listen(event: str, seconds: float, **_: object) -> None:
+        if event == "/jax/core/compile/backend_compile_duration":
+            compiled.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    counts = []
+    asked = replace(study, methods=("none", "Q"), seeds=(0, 1, 2), max_trials_per_program=2)
+
+    def counting(*arguments: object, **named: object) -> object:
+        made = execute(*arguments, **named)
+        counts.append((made.cost.compilations, len(compiled)))
+        return made
+
+    execute, run_module.execute = run_module.execute, counting
+    try:
+        run_study(asked, tmp_path / "run", keep_models="none")
+    finally:
+        run_module.execute = execute
+        jax.monitoring.unregister_event_duration_listener(listen)
+    assert [count for count, _ in counts] == [2, 0, 0]
+    chunks = [seen for _, seen in counts]
+    assert chunks[0] >= 2 and chunks[1] == chunks[2]  # the first of them compiles a few small functions
+    assert "compiled 0 times" in messages.text

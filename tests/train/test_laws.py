@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from bertjax.compress.prune import apply_masks
-from bertjax.config import DataConfig, TrainConfig
+from bertjax.config import DataConfig, PruneConfig, TrainConfig
 from bertjax.model.bert import logits_fn
 from bertjax.params import ENCODER_KERNELS, paths, select
 from bertjax.study import METHODS
 from bertjax.train.loop import Fit
 from bertjax.train.mesh import make_mesh
 from bertjax.train.step import read_rows
-from tests.train.toy import EPOCHS, Toy, assert_same_bits, of_trial
+from tests.train.toy import EDGES, EPOCHS, Toy, assert_same_bits, of_trial
 
 
 def first_gradients(fitted: Fit, group: int, index: int) -> dict[str, np.ndarray]:
@@ -40,8 +40,9 @@ def eight(toy: Toy):
 
 def test_one_compilation_per_length_whatever_the_trials(eight) -> None:
     _, _, chunks = eight
-    assert sorted(chunks.compiled) == [("eval", 6), ("eval", 10), ("train", 6), ("train", 10)]
-    assert next(iter(chunks.compiled)) == ("train", 10)  # the longest first: the memory of a CPU is reserved for it
+    found = [(key.kind, key.length) for key in chunks.compiled]
+    assert sorted(found) == [("eval", 6), ("eval", 10), ("train", 6), ("train", 10)]
+    assert found[0] == ("train", 10)  # the longest first: the memory of a CPU is reserved for it
 
 
 def test_every_subset_learns(eight) -> None:
@@ -77,8 +78,9 @@ def test_chunk_length_changes_no_bit(toy: Toy, eight, steps_per_chunk: int) -> N
 
 
 def mixed_seeds(toy: Toy) -> list:
-    """The eight subsets again, half of them with another seed."""
-    return [toy.trial(methods, seed=7 * (number % 2)) for number, methods in enumerate(METHODS)]
+    """The eight subsets again, half of them with another seed, and pruned from the first step on."""
+    return [toy.trial(methods, seed=7 * (number % 2), prune=PruneConfig(begin=0, end=0, mask_every=2))
+            for number, methods in enumerate(METHODS)]
 
 
 def place_of(trial, trials) -> tuple[int, int]:
@@ -93,12 +95,26 @@ def one_step(toy: Toy):
     return trials, toy.fit(trials, only_step=toy.partial_step())[0]
 
 
-@pytest.mark.parametrize("methods", ["Q", "KP"])
-def test_a_trial_alone_has_the_gradients_it_has_in_the_grid(toy: Toy, one_step, methods: str) -> None:
+@pytest.mark.parametrize("quantized", [False, True], ids=["float", "Q"])
+def test_a_trial_alone_has_the_gradients_it_has_in_the_grid(toy: Toy, one_step, quantized: bool) -> None:
     trials, together = one_step
-    trial = next(t for t in trials if t.methods == methods)
-    alone, _ = toy.fit([trial], only_step=toy.partial_step())
-    assert_close(first_gradients(together, *place_of(trial, trials)), first_gradients(alone, 0, 0), 1e-6)
+    chunks = None
+    for trial in (trial for trial in trials if ("Q" in trial.methods) == quantized):
+        alone, chunks = toy.fit([trial], only_step=toy.partial_step(), chunks=chunks)
+        place = place_of(trial, trials)
+        assert_close(first_gradients(together, *place), first_gradients(alone, 0, 0), 1e-6)
+        zeros = {name: float((~np.asarray(mask[place[1]])).mean())
+                 for name, mask in together.groups[place[0]].masks.items()}
+        assert all((share > 0.5) == ("P" in trial.methods) for share in zeros.values())
+
+
+def test_lengths_that_are_not_compiled_change_no_gradient_of_a_float_trial(toy: Toy, one_step) -> None:
+    """A shorter batch is then padded to the next length; its rows and its dropout stay."""
+    trials = mixed_seeds(toy)
+    step = int(np.flatnonzero(toy.schedule().bucket == 0)[0])
+    both, one = (toy.fit(trials, only_step=step, edges=edges)[0] for edges in (EDGES, EDGES[1:]))
+    for trial in (trial for trial in trials if "Q" not in trial.methods):
+        assert_close(*(first_gradients(fitted, *place_of(trial, trials)) for fitted in (both, one)), 1e-6)
 
 
 @pytest.mark.parametrize("shape", [(2, 2), (4, 1), (1, 4)], ids=str)

@@ -45,7 +45,8 @@ def test_copies_are_read_by_trials_with_k_or_a_alone() -> None:
     trials = student_trials(study, "sst2", Student("m", 2))
     assert [(trial.methods, trial.copies) for trial in trials] == [
         ("none", 0), ("P", 0), ("K", 0), ("K", 2), ("A", 2), ("QAP", 2)]
-    assert all((trial.augment == study.augment) == (trial.copies > 0) for trial in trials)
+    # All leave room for the copies that some read, so that they read the same rows in every step.
+    assert all((trial.augment, trial.room_for_copies) == (study.augment, 2) for trial in trials)
     assert all((trial.distill_weight > 0) == (trial.methods == "K") for trial in trials)
     assert orders_of(trials) == [Order(3, 0), Order(3, 2)]
     assert len({trial.trial_id for trial in trials}) == 6
@@ -57,6 +58,7 @@ def test_longer_epochs_are_programs_of_their_own() -> None:
     assert [{(trial.methods, trial.copies) for trial in program} for program in programs] == [
         {("none", 0)}, {("K", 1), ("A", 1)}, {("K", 3), ("A", 3)}]
     assert [program[0].texts_per_row for program in programs] == [1, 2, 4]
+    assert {trial.room_for_copies for program in programs for trial in program} == {0}
 
 
 @pytest.mark.parametrize(("changes", "message"), [
@@ -125,6 +127,12 @@ def test_the_numbers_of_a_group() -> None:
 ])
 def test_the_mesh_with_the_least_idle_work(devices: int, groups: list[int], batch: int, shape: tuple[int, int]) -> None:
     assert choose_mesh(devices, groups, batch) == shape
+
+
+def test_a_mesh_must_fit_into_memory() -> None:
+    assert choose_mesh(16, [10, 8], 32) == (2, 8)
+    assert choose_mesh(16, [10, 8], 32, lambda shape: shape[0] >= 8) == (8, 2)
+    assert choose_mesh(16, [10, 8], 32, lambda shape: False) == (16, 1)  # the least memory on a device
 
 
 def test_meshes_are_read_and_refused() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from bertjax.config import FLOAT, BertConfig, DataConfig, PruneConfig, QuantizeConfig, TrainConfig
-from bertjax.data.batches import train_schedule
+from bertjax.data.batches import Schedule, train_schedule
 from bertjax.data.tokens import TokenizedSplit
 from bertjax.model.bert import init_params
 from bertjax.params import Params
@@ -66,30 +66,38 @@ class Toy:
         """The static half of a program of these trials."""
         return ProgramSpec(self.config, tuple(split_groups(trials)), False, mask_every=trials[0].prune.mask_every)
 
+    def schedule(self, edges: Sequence[int] = EDGES) -> Schedule:
+        """All steps, in the order of either seed."""
+        lengths = self.rows.lengths[: len(self.rows.train)]
+        return train_schedule(lengths, edges, BATCH, EPOCHS, SEEDS, EDGES)
+
     def partial_step(self) -> int:
         """The step of the first epoch whose batch is partial."""
-        lengths = self.rows.lengths[: len(self.rows.train)]
-        return int(np.flatnonzero(train_schedule(lengths, EDGES, BATCH, 1, [0]).row_weight[:, -1] == 0)[0])
+        return int(np.flatnonzero(self.schedule().row_weight[:, -1] == 0)[0])
 
     def fit(
         self, trials: Sequence[TrialConfig], mesh: Mesh | None = None, *, only_step: int | None = None,
         steps_per_chunk: int | None = 8, initial: Callable[[TrialConfig], Params] | None = None, evaluate: bool = False,
-        teacher_logits: np.ndarray | None = None, scorer: Scorer | None = None,
+        teacher_logits: np.ndarray | None = None, scorer: Scorer | None = None, chunks: CompiledChunks | None = None,
+        edges: Sequence[int] = EDGES,
     ) -> tuple[Fit, CompiledChunks]:
-        """Trains the trials to the end, or for the one step whose rows are those of `only_step`."""
+        """Trains the trials to the end, or for the one step whose rows are those of `only_step`.
+
+        Args:
+            chunks: Of a former call with as many trials of the same kinds.
+            edges: Those of `EDGES` that are compiled.
+        """
         mesh = mesh or make_mesh((1, 1))
         initial = initial or self.initial
-        seeds = SEEDS
-        lengths = self.rows.lengths[: len(self.rows.train)]
-        schedule = train_schedule(lengths, EDGES, BATCH, EPOCHS, seeds)
+        schedule = self.schedule(edges)
         total = len(schedule.bucket)
         if only_step is not None:
             schedule = replace(schedule, bucket=schedule.bucket[only_step : only_step + 1], steps_per_epoch=1,
                                row_index=np.roll(schedule.row_index, -only_step, axis=1),
                                row_weight=np.roll(schedule.row_weight, -only_step, axis=0))
-        orders = [Order(seed) for seed in seeds]
+        orders = [Order(seed) for seed in SEEDS]
         groups = [place_group(group, initial, orders, total, mesh) for group in split_groups(trials).values()]
-        chunks = CompiledChunks(self.spec(trials), mesh)
+        chunks = chunks or CompiledChunks(self.spec(trials), mesh)
         table = self.rows.table(LABELS, self.teacher_logits if teacher_logits is None else teacher_logits)
         states, numbers = zip(*groups, strict=True)
         fitted = fit(

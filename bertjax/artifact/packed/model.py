@@ -7,15 +7,16 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+import jax.numpy as jnp
 import numpy as np
 
 from bertjax.artifact.packed.file import file_bytes, read_packed
 from bertjax.artifact.packed.pack import FloatType, Packed, pack
-from bertjax.config import BertConfig, InputError, QuantizeConfig, require
+from bertjax.config import BertConfig, Dtype, InputError, QuantizeConfig, require
 from bertjax.model.layout import param_shapes
-from bertjax.params import ENCODER_KERNELS, Params, paths
+from bertjax.params import ENCODER_KERNELS, Params, nest, paths
 
 PACKED_FILE = "model.bertjax"
 """The file in a packed model's folder; the tokenizer lies beside it."""
@@ -36,11 +37,15 @@ class PackedModel:
     """Encoder weights that were zero before quantization, those that pruning dropped: rounding makes further zeros."""
     origin: Mapping[str, Any] = field(default_factory=dict)
     """trial_id, task, methods and base_model, where a sweep made it; else empty."""
+    dtype: Dtype = "float32"
+    """Compute type of its activations."""
 
     @property
     def metadata(self) -> dict[str, Any]:
         """What its file holds besides the parameters; equal models have equal text."""
-        return {"config": asdict(self.config), "quantize": asdict(self.quantize), "regression": self.regression,
+        # Only where it is another: files of former versions had none, and stay as they are.
+        other = {} if self.dtype == "float32" else {"dtype": self.dtype}
+        return other | {"config": asdict(self.config), "quantize": asdict(self.quantize), "regression": self.regression,
                 "label_names": list(self.label_names), "max_length": self.max_length, "dropped": self.dropped,
                 "origin": dict(sorted(self.origin.items()))}
 
@@ -53,7 +58,7 @@ class PackedModel:
 def pack_model(
     params: Params, config: BertConfig, quantize: QuantizeConfig, *, label_names: Sequence[str], max_length: int,
     dropped: int | None = None, origin: Mapping[str, Any] | None = None, float_type: FloatType = "float32",
-    entropy: bool = False,
+    entropy: bool = False, dtype: Dtype = "float32",
 ) -> PackedModel:
     """Packs a classifier; without `label_names` it predicts a number. For the others see `PackedModel` and `pack`.
 
@@ -67,15 +72,32 @@ def pack_model(
         origin: Where the model is from.
         float_type: Of what is not quantized.
         entropy: Entropy-code where it saves.
+        dtype: Compute type.
 
     Raises:
         InputError: What `pack` raises.
     """
-    packed = pack(params, quantize, float_type=float_type, entropy=entropy)
+    packed = pack(as_multiplied(params, quantize, dtype), quantize, float_type=float_type, entropy=entropy)
     if dropped is None:
         dropped = sum(leaf.size - int(np.count_nonzero(leaf)) for path, leaf in paths(params).items()
                       if re.fullmatch(ENCODER_KERNELS, path))
-    return PackedModel(packed, config, quantize, not label_names, tuple(label_names), max_length, dropped, origin or {})
+    return PackedModel(packed, config, quantize, not label_names, tuple(label_names), max_length, dropped, origin or {},
+                       dtype)
+
+
+def as_multiplied(params: Params, quantize: QuantizeConfig, dtype: Dtype) -> Params:
+    """`params` with the matrices that are quantized in their products rounded to the compute type, as these are before:
+    their codes are then those of the products."""
+    if dtype == "float32" or quantize.weight_bits is None:
+        return params
+    return nest({path: np.asarray(leaf).astype(jnp.dtype(dtype)).astype(np.float32)
+                 if re.fullmatch(ENCODER_KERNELS, path) else leaf for path, leaf in paths(params).items()})
+
+
+def checked_dtype(where: str, dtype: Any) -> Dtype:
+    """`dtype`. Raises `InputError` unless it is a compute type."""
+    require(dtype in get_args(Dtype), f"{where}: dtype must be one of {', '.join(get_args(Dtype))}, got {dtype!r}")
+    return dtype
 
 
 def find_packed(source: str | os.PathLike[str]) -> Path | None:
@@ -97,7 +119,8 @@ def read_packed_model(file: Path) -> PackedModel:
     try:
         model = PackedModel(
             packed, BertConfig(**metadata["config"]), QuantizeConfig(**metadata["quantize"]), metadata["regression"],
-            tuple(metadata["label_names"]), metadata["max_length"], metadata["dropped"], metadata["origin"])
+            tuple(metadata["label_names"]), metadata["max_length"], metadata["dropped"], metadata["origin"],
+            checked_dtype(str(file), metadata.get("dtype", "float32")))
     except (KeyError, TypeError, InputError) as error:
         raise InputError(f"{file}: must hold a whole model to be used, and its metadata are not those of one "
                          f"({type(error).__name__}: {error}); make it by `bertjax pack`") from None
