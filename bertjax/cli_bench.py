@@ -39,13 +39,13 @@ def bench_inference(command: BenchInference, values: Mapping[str, Any]) -> None:
     require(bool(command.models), "bench inference needs run directories or models")
     require(1 <= command.threads <= cpu_count(),
             f"--threads must be 1 to {cpu_count()}, the CPUs of this process; got {command.threads}")
+    limit_cpus(command.threads)  # before anything imports JAX
     targets = find_targets(command.models, command.task)
     for folder in {target.run_dir for target in targets.values() if target.run_dir}:
         check_file(folder / "latency.csv")
     if command.output:
         check_file(command.output)
     data = data_of(command, values, [target.kept for target in targets.values() if target.kept])
-    limit_cpus(command.threads)  # before JAX starts
     from bertjax.artifact.inference.bench import BenchSettings, bench_inference
     from bertjax.artifact.load import load
     has_train = not (command.data.dev_file and not command.data.train_file)  # scales are measured on training rows

@@ -72,7 +72,7 @@ def answer(row: pd.Series, command: Pick) -> dict[str, Any]:
                for name in ("score", "low", "high", "mb", "ms", "drop")}
     return {"task": row["task"], "label": row["label"], "methods": row["methods"], **numbers,
             "trial_ids": row["trial_ids"], "folder": None if folder is None else str(folder),
-            "export": None if folder is None else export_command(folder)}
+            "export": None if folder is None else export_command(folder, row["task"])}
 
 
 def kept_folder(run_dir: Path, trial_ids: Sequence[str]) -> Path | None:
@@ -81,9 +81,21 @@ def kept_folder(run_dir: Path, trial_ids: Sequence[str]) -> Path | None:
     return next((run_dir / "trials" / trial_id for trial_id in trial_ids if Ledger(run_dir).has_model(trial_id)), None)
 
 
-def export_command(folder: Path) -> str:
-    """What writes the model of a trial for ONNX Runtime."""
-    return shlex.join(["bertjax", "export", str(folder), "--format", "onnx", "--output", f"{folder.name}-onnx"])
+def export_command(folder: Path, task: str) -> str:
+    """What writes the model of a trial for ONNX Runtime, compared on the dev rows that it was trained for."""
+    return shlex.join(["bertjax", "export", str(folder), "--format", "onnx", "--output", f"{folder.name}-onnx",
+                       *data_flags(folder, task)])
+
+
+def data_flags(folder: Path, task: str) -> list[str]:
+    """The flags that name a trial's dev rows; none where its config does not tell of files."""
+    from bertjax.data.tasks import TASKS
+    from bertjax.sweep.kept import trial_data
+    data = trial_data(folder)
+    if data.dev_file is None or data.train_file is None:
+        return [] if task not in TASKS else ["--task", task, *(["--data-dir", data.data_dir] if data.data_dir else [])]
+    return ["--train-file", data.train_file, "--dev-file", data.dev_file, "--text-columns", *data.text_columns,
+            "--label-column", data.label_column, *(["--regression"] if data.regression else [])]
 
 
 def lines(chosen: dict[str, Any], command: Pick) -> list[tuple[str, str]]:

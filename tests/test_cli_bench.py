@@ -129,3 +129,11 @@ def test_a_missing_package_is_one_line(
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     assert exit_of(folder, "--dev-file", folder.parent / "dev.csv") == 2
     assert "pip install 'bertjax[onnx]'" in capsys.readouterr().err
+
+
+def test_cpus_are_limited_before_anything_starts_jax(folder: Path) -> None:
+    """Also where a run directory is read first."""
+    program = ("import sys\nfrom bertjax import cli, cli_bench\n"
+               "cli_bench.limit_cpus = lambda count: sys.exit(40 + ('jax' in sys.modules))\n"
+               f"cli.main(['bench', 'inference', {str(folder)!r}, '--task', 'rte', '--threads', '1'])")
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 40

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bertjax import cli
+from bertjax.cli_args import Export
+from bertjax.cli_pick import export_command
 from bertjax.config import DataConfig
 from bertjax.sweep.kept import LATENCY_COLUMNS, write_latency
 from bertjax.sweep.ledger import Ledger
@@ -54,9 +57,26 @@ def test_pick_answers_in_json_where_no_one_looks(run_dir: Path, capsys: pytest.C
     assert (found["methods"], found["score"], found["mb"], found["ms"]) == ("QP", 79.0, 15.6, None)
     assert found["drop"] == pytest.approx(1.0) and found["trial_ids"] == ["3"]
     assert found["folder"] == str(run_dir / "trials" / "3")
-    assert found["export"] == f"bertjax export '{run_dir}/trials/3' --format onnx --output 3-onnx"
+    assert found["export"] == f"bertjax export '{run_dir}/trials/3' --format onnx --output 3-onnx --task rte"
     assert found["next"]["methods"] == "Q" and found["why_not_next"] == "18.1 MB, above 16"
     assert found["next"]["folder"] is found["next"]["export"] is None
+
+
+@pytest.mark.parametrize(("data", "flags"), [
+    (DataConfig(data_dir="my glue"), ["--task", "rte", "--data-dir", "my glue"]),
+    (DataConfig(train_file="t.csv", dev_file="d.csv", text_columns=("a", "b"), label_column="y"),
+     ["--train-file", "t.csv", "--dev-file", "d.csv", "--text-columns", "a", "b", "--label-column", "y"]),
+    (DataConfig(train_file="t.csv", dev_file="d.csv", regression=True),
+     ["--train-file", "t.csv", "--dev-file", "d.csv", "--text-columns", "text", "--label-column", "label",
+      "--regression"]),
+])
+def test_the_export_command_reads_the_rows_of_the_trial(data: DataConfig, flags: list[str], tmp_path: Path) -> None:
+    run = make_run_dir(tmp_path, {"3": ("rte", "none")}, None, data)
+    command = shlex.split(export_command(run / "trials" / "3", "rte"))
+    assert command[-len(flags):] == flags
+    parsed = cli.parse(command[1:])
+    assert isinstance(parsed, Export) and parsed.task == (None if data.dev_file else "rte")
+    assert DataConfig(**cli.data_values(parsed.data)) == data
 
 
 def test_pick_in_words_on_a_terminal(

@@ -5,8 +5,13 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+import numpy as np
+
+from bertjax.artifact.packed.bitpack import fullest_group
 from bertjax.artifact.packed.model import PackedModel
 from bertjax.artifact.packed.pack import Packed, size_bytes_entropy
+from bertjax.artifact.packed.schemes import GROUP_SIZES, grouped
+from bertjax.artifact.packed.storing import Stored, decode, decode_codes
 from bertjax.artifact.size import (
     BYTES_PER_MB,
     BYTES_PER_MIB,
@@ -20,6 +25,8 @@ from bertjax.model.layout import HEAD
 from bertjax.model.sizes import encoder_linear_count, param_count
 from bertjax.params import ENCODER_KERNELS
 
+MOST = 0.6
+"""Of the weights that a pattern allows so many must be there: rounding 2:4 to 4 bits leaves three quarters of them."""
 WORD_EMBEDDING = "bert/embeddings/word_embeddings/embedding"
 
 
@@ -70,18 +77,35 @@ def _coded(packed: Packed) -> str:
 
 def _encoder_size(model: PackedModel, width: str) -> NamedSize:
     """Convention C, which has no rule for zeros without a pattern."""
-    kernels = [stored.scheme for path, stored in model.packed.parameters.items()
-               if re.fullmatch(ENCODER_KERNELS, path)]
-    patterns = {scheme.group for scheme in kernels}
+    kernels = (stored for path, stored in model.packed.parameters.items() if re.fullmatch(ENCODER_KERNELS, path))
+    patterns = {_pattern(next(kernels))}
+    while patterns != {None} and len(patterns) == 1 and (stored := next(kernels, None)) is not None:
+        patterns.add(_pattern(stored))
     bits, name = model.quantize.weight_bits, "encoder ratio (C, arXiv:2206.15014)"
     pattern = patterns.pop() if len(patterns) == 1 else None
     if pattern is None:
         return NamedSize(name, f"{100 * encoder_ratio(bits):.2f} %", f"the encoder's matrices at {width} in percent of "
-                         "float32; zeros count, since they are not stored as N:M; no scales")
+                         "float32; zeros count, since they do not make up N:M; no scales")
     n, m = pattern
     shares = [100 * encoder_ratio(bits, m, n, count_index) for count_index in (True, False)]
     return NamedSize(name, f"{shares[0]:.2f} %", f"the encoder's matrices, {n}:{m} at {width} with indices, in percent "
                      f"of float32 ({shares[1]:.2f} % without indices); no scales")
+
+
+def _pattern(stored: Stored) -> tuple[int, int] | None:
+    """N and M of a matrix with at most N of each M consecutive weights, N at most half of M; None without a pattern.
+
+    It need not be stored so: where rounding made further zeros, a mask takes less. But most of the N must be there, or
+    chance has made a pattern of few weights.
+    """
+    scheme = stored.scheme
+    if scheme.group is not None or scheme.places == "all" and not scheme.coded:
+        return scheme.group
+    nonzero = decode(stored) != 0 if scheme.is_float else decode_codes(stored) != 0
+    found = [(fullest_group(grouped(nonzero, m, scheme.axis)), m) for m in GROUP_SIZES
+             if scheme.shape[scheme.axis] % m == 0]
+    n, m = min(found, key=lambda group: group[0] / group[1], default=(1, 1))
+    return (n, m) if 2 * n <= m and np.count_nonzero(nonzero) >= MOST * scheme.size * n / m else None
 
 
 def _of_base(packed: Packed) -> list[NamedSize]:

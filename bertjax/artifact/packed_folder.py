@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from bertjax.artifact.card import CARD, packed_card
+from bertjax.artifact.card import CARD, known_origin, packed_card
 from bertjax.artifact.load import Model, load
 from bertjax.artifact.packed.file import write_packed
 from bertjax.artifact.packed.model import PACKED_FILE, PackedModel, pack_model
@@ -21,7 +22,8 @@ FOLDER_FILES = (MODEL_FILES - {"model.safetensors", "config.json"}) | {PACKED_FI
 
 
 def write_packed_folder(
-    directory: str | os.PathLike[str], model: PackedModel, tokenizer: Any, scores: str | None = None
+    directory: str | os.PathLike[str], model: PackedModel, tokenizer: Any, scores: str | None = None,
+    licence: str | None = None,
 ) -> int:
     """Writes a packed model's folder at once or not at all; the bytes of its `model.bertjax`.
 
@@ -29,7 +31,8 @@ def write_packed_folder(
         directory: Made with its parents. An empty folder, or one of a packed model, is replaced.
         model: The model.
         tokenizer: Saved beside it.
-        scores: For the card: what the model scores, and how that was measured.
+        scores: For the card: what the model scores, and how that was measured; None takes those of its origin.
+        licence: For the card: of the base model; None takes that of the model's origin.
 
     Raises:
         InputError: The directory is a file, holds other files, or cannot be written.
@@ -38,7 +41,7 @@ def write_packed_folder(
         write_packed(folder / PACKED_FILE, model.packed, model.metadata)
         num_bytes = (folder / PACKED_FILE).stat().st_size
         tokenizer.save_pretrained(str(folder))
-        (folder / CARD).write_text(packed_card(model, num_bytes, scores), encoding="utf-8", newline="\n")
+        (folder / CARD).write_text(packed_card(model, num_bytes, scores, licence), encoding="utf-8", newline="\n")
     return num_bytes
 
 
@@ -49,7 +52,7 @@ def pack_folder(
     """Packs a model into a new folder; the bytes of its `model.bertjax`.
 
     Args:
-        source: What `load` takes.
+        source: What `load` takes. What files beside the model say of its licence and scores stands in the card.
         output_dir: New or empty.
         float_type: Rounds what is not quantized to this type. Only float32 keeps the model's logits.
         entropy: Entropy-code codes and masks where it saves (extra `entropy`).
@@ -60,11 +63,17 @@ def pack_folder(
     target = Path(output_dir).expanduser()
     require_empty(target)
     model = load(source)
-    return write_packed_folder(target, pack_loaded(model, float_type=float_type, entropy=entropy), model.tokenizer)
+    known = known_origin(source, model.origin)
+    if float_type != "float32":  # another model, with scores of its own
+        known.pop("scores", None)
+        model = replace(model, origin={name: value for name, value in model.origin.items() if name != "scores"})
+    packed = pack_loaded(model, float_type=float_type, entropy=entropy)
+    return write_packed_folder(target, packed, model.tokenizer, known.get("scores"), known.get("licence"))
 
 
 def pack_loaded(model: Model, *, float_type: FloatType = "float32", entropy: bool = False) -> PackedModel:
     """Packs a loaded model; see `bertjax.artifact.packed.pack.pack`, also for what is raised."""
     return pack_model(
         jax.tree.map(np.asarray, model.params), model.config, model.quantize, label_names=model.label_names,
-        max_length=model.max_length, dropped=model.dropped, origin=model.origin, float_type=float_type, entropy=entropy)
+        max_length=model.max_length, dropped=model.dropped, origin=model.origin, float_type=float_type, entropy=entropy,
+        dtype=model.dtype)

@@ -54,9 +54,9 @@ def candidates(
     """The settings of one task, one a row, with what limits are about.
 
     Columns: those of `tables.SETTING`, `label`, `score` (mean over seeds), `low` and `high` (95 %, see
-    `bootstrap.resample`), `mb` (mean size of the packed files), `ms` (mean), `drop` (points below the best uncompressed
-    model) and `trial_ids` (a list, the best selection score first where there is one, else the lowest seed). What is
-    not known is NaN.
+    `bootstrap.resample`), `mb` (mean size of the packed files), `ms` (mean of the seeds that were measured), `drop`
+    (points below the best uncompressed model) and `trial_ids` (a list, the best selection score first where there is
+    one, else the lowest seed). What is not known is NaN.
 
     Args:
         results: Rows of `tables.clean` of one task, at least one with a score.
@@ -67,14 +67,14 @@ def candidates(
                                             "give --task")
     cube = score_cube(results)
     require(len(cube.models) > 0, "there must be a trial with a score to pick, got none")
-    known = results.set_index("trial_id")
+    known, known_times = results.set_index("trial_id"), milliseconds or {}
     rows = []
     for model in range(len(cube.models)):
         trials = known.loc[cube.trials.loc[cube.trials["model"] == model, "trial_id"]].sort_values(
             ["select_score", "seed"], ascending=[False, True])
-        times = [(milliseconds or {}).get(trial_id, np.nan) for trial_id in trials.index]
+        times = [known_times[trial_id] for trial_id in trials.index if trial_id in known_times]
         rows.append({"score": cube.seed_means[0, model], "mb": trials["size_bytes_disk"].mean() / BYTES_PER_MB,
-                     "ms": float(np.mean(times)), "trial_ids": list(trials.index)})
+                     "ms": float(np.mean(times)) if times else np.nan, "trial_ids": list(trials.index)})
     table = pd.concat([cube.models[[*SETTING, "size_bytes_fp32"]], pd.DataFrame(rows)], axis=1)
     table = table.assign(task=results["task"].iloc[0])
     table["label"] = labels(table)

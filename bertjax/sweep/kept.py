@@ -66,22 +66,29 @@ def kept_models(run_dir: Path, task: str | None = None) -> list[KeptModel]:
 
 def _kept(run_dir: Path, row: Mapping[str, Any]) -> KeptModel:
     folder = run_dir / "trials" / row["trial_id"]
+    return KeptModel(row["trial_id"], row["task"], row["methods"], folder, trial_data(folder))
+
+
+def trial_data(folder: Path) -> DataConfig:
+    """What a trial was trained on. Raises `InputError` where its config.json is damaged."""
     try:
         data: Any = json.loads((folder / "config.json").read_text(encoding="utf-8"))["data"]
-        config = DataConfig(**(data | {"text_columns": tuple(data["text_columns"])}))
+        return DataConfig(**(data | {"text_columns": tuple(data["text_columns"])}))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{folder / 'config.json'} must be a trial's config, got a damaged file ({error})") from None
-    return KeptModel(row["trial_id"], row["task"], row["methods"], folder, config)
 
 
 def write_latency(run_dir: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
-    """Puts rows into the run directory's latency.csv, in the place of those of the same trial, runtime and batch.
+    """Puts rows at the end of the run directory's latency.csv, without those of the same trial, runtime and batch.
 
     Raises:
         InputError: The file that is there is not one of these, or cannot be replaced.
     """
     path = run_dir / LATENCY_FILE
-    table = {_key(row): row for row in [*latency_rows(run_dir), *rows]}
+    table: dict[tuple[str, str, str], Mapping[str, Any]] = {}
+    for row in [*latency_rows(run_dir), *rows]:
+        table.pop(_key(row), None)  # what was measured last stands last
+        table[_key(row)] = row
     text = io.StringIO()
     writer = csv.DictWriter(text, LATENCY_COLUMNS, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
@@ -96,6 +103,8 @@ def write_latency(run_dir: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
 def read_latency(run_dir: Path, runtime: str, batch_size: int) -> dict[str, float]:
     """Milliseconds (median) that a trained model takes for a batch, by trial_id; empty where none was measured.
 
+    Only times of one machine can be compared: those with the processor and the threads of the last measurement.
+
     Args:
         run_dir: Of a sweep.
         runtime: As in latency.csv.
@@ -107,7 +116,8 @@ def read_latency(run_dir: Path, runtime: str, batch_size: int) -> dict[str, floa
     path = run_dir / LATENCY_FILE
     rows = [row for row in latency_rows(run_dir) if row["runtime"] == runtime and row["batch_size"] == str(batch_size)]
     try:
-        return {row["trial_id"]: float(row["p50_ms"]) for row in rows}
+        return {row["trial_id"]: float(row["p50_ms"]) for row in rows
+                if all(row[name] == rows[-1][name] for name in ("threads", "cpu"))}
     except ValueError as error:
         raise InputError(f"{path} must have milliseconds in p50_ms ({error}); move it away") from None
 

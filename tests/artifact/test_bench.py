@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from bertjax.artifact.inference import candidates as candidates_module
-from bertjax.artifact.inference.bench import BenchSettings, bench_inference, spread
+from bertjax.artifact.inference.bench import BenchSettings, bench_inference, dev_batches
 from bertjax.artifact.inference.candidates import Runtimes, candidates, left_out
 from bertjax.artifact.inference.post_training import SCHEMES
 from bertjax.artifact.load import Model, padded_batches
@@ -95,16 +95,28 @@ def test_settings_are_checked(settings: dict, said: str) -> None:
         BenchSettings(**settings)
 
 
-def test_batches_hold_every_row_once_and_a_choice_keeps_the_shortest_and_the_longest(model: Model) -> None:
+def test_batches_are_as_long_as_their_rows_and_a_choice_keeps_the_shortest_and_the_longest(model: Model) -> None:
+    tokens = tokenize(ROWS, model.tokenizer, model.max_length, None)
+    batches = dev_batches(tokens, 0, 4, 99)
+    assert [len(batch.own.rows) for batch in batches] == [4, 4, 4, 4]  # 18 rows: the last two fill none
+    for batch in batches:
+        lengths = tokens.lengths[batch.own.rows]
+        assert batch.own.input_ids.shape == (4, lengths.max()) and batch.compiled.input_ids.shape[1] >= lengths.max()
+        for read in batch:
+            np.testing.assert_array_equal(read.attention_mask.sum(axis=1), lengths)
+            np.testing.assert_array_equal((read.input_ids != 0) & ~read.attention_mask, False)
+    two = dev_batches(tokens, 0, 4, 2)
+    assert [batch.own.rows.tolist() for batch in two] == [batches[i].own.rows.tolist() for i in (0, -1)]
+    assert len(dev_batches(tokens, 0, 99, 9)[0].own.rows) == len(ROWS)
+
+
+def test_batches_hold_every_row_once(model: Model) -> None:
     batches = padded_batches(tokenize(ROWS, model.tokenizer, model.max_length, None), 0, batch_size=4)
     assert sorted(np.concatenate([batch.rows for batch in batches])) == list(range(len(ROWS)))
     assert all(batch.input_ids.shape == batch.attention_mask.shape == (4, batch.input_ids.shape[1])
                for batch in batches)
     lengths = [batch.input_ids.shape[1] for batch in batches]
     assert lengths == sorted(lengths)
-    assert spread(batches, 99) == batches
-    two = spread(batches, 2)
-    assert two[0] is batches[0] and two[1] is batches[-1] and len(spread(batches, 3)) == 3
 
 
 def test_the_machine_is_named() -> None:

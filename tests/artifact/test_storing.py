@@ -120,11 +120,14 @@ def structured(kind: str) -> Any:
     scale = np.ones((1, 96), np.float32)
     some = draw.random((128, 96)) < 0.4
     fourth = np.arange(128)[:, None] % 4 == draw.integers(0, 4, (32, 96)).repeat(4, 0)
+    half = np.arange(128)[:, None] % 2 == draw.integers(0, 2, (64, 96)).repeat(2, 0)
     signs = np.sign(dense).astype(np.int8)
+    nonzero = np.where(grid == 0, 1, grid).astype(np.int8)
     return {
         "dense": dense, "float16": dense.astype(np.float16).astype(np.float32),
         "bfloat16": np.float32(1 + draw.integers(0, 128, (128, 96)) / 128), "pruned": np.where(some, dense, 0),
         "1:4": np.where(fourth, dense, 0), "int8": Codes(grid, scale, 8), "pruned int8": Codes(grid * some, scale, 8),
+        "2:4": np.where(half, dense, 0), "2:4 int8": Codes(nonzero * half, scale, 8),
         "1:4 int8": Codes(grid * fourth, scale, 8), "int5": Codes((grid // 9).astype(np.int8), scale, 5),
         "signs": signs * scale, "ternary": Codes(signs * (draw.random((128, 96)) < 0.7), scale, 2),
         "few signs": Codes(signs * (draw.random((128, 96)) < 0.1), scale, 2),
@@ -138,6 +141,8 @@ def structured(kind: str) -> Any:
     ("pruned", "mask + float32", "mask + float32, coded"), ("1:4", "1:4 + float32", "1:4 + float32"),
     ("int8", "int8", "int8, coded"), ("pruned int8", "mask + int8", "int8, coded"),
     ("1:4 int8", "1:4 + int8", "1:4 + int8"),
+    # As many bytes as a mask: what is a pattern is stored as one.
+    ("2:4", "2:4 + float32", "2:4 + float32"), ("2:4 int8", "2:4 + int8", "int8, coded"),
     ("int5", "int5", "int5, coded"), ("signs", "binary", "binary"), ("ternary", "ternary", "ternary"),
     ("few signs", "mask + binary", "int2, coded"), ("ones", "binary", "int2, coded"),
     ("few ones", "bfloat16", "bfloat16"), ("one row", "float32", "float32"),

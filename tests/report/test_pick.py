@@ -54,6 +54,15 @@ def test_a_candidate_is_the_mean_of_its_seeds(table: pd.DataFrame) -> None:
     assert none["low"] <= none["score"] <= none["high"]
 
 
+def test_milliseconds_are_the_mean_of_the_seeds_that_were_measured(row) -> None:
+    """Of several seeds often one model is kept, and one is measured."""
+    rows = clean(pd.DataFrame([row("none", seed=seed) for seed in range(3)] + [row("Q", seed=seed) for seed in (0, 1)]))
+    first, second, *_ = rows.loc[rows["methods"] == "none", "trial_id"]
+    for times, mean in (({first: 4.0}, 4.0), ({first: 4.0, second: 6.0}, 5.0)):
+        found = candidates(rows, None, times).set_index("methods")["ms"]
+        assert found["none"] == mean and np.isnan(found["Q"])
+
+
 @given(st.lists(st.tuples(st.floats(0, 100), st.floats(1, 100), st.floats(1, 10)), min_size=1, max_size=8),
        st.one_of(st.none(), st.floats(1, 100)), st.one_of(st.none(), st.floats(1, 10)),
        st.one_of(st.none(), st.floats(0, 50)))

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from bertjax.config import DataConfig, InputError
-from bertjax.sweep.kept import LATENCY_COLUMNS, is_run_dir, kept_models, write_latency
+from bertjax.sweep.kept import LATENCY_COLUMNS, is_run_dir, kept_models, read_latency, write_latency
 from tests.run_dir import make_run_dir
 
 DATA = DataConfig(data_dir="d", text_columns=("a", "b"), max_length=16)
@@ -59,6 +59,20 @@ def test_a_new_measurement_takes_the_place_of_the_old_one(tmp_path: Path) -> Non
     assert rows_of(path) == [("1", "jax", "1", "5.0"), ("1", "jax", "8", "7.0"), ("2", "jax", "1", "8.0")]
     assert path.read_text().splitlines()[0] == ",".join(LATENCY_COLUMNS)
     assert [file.name for file in tmp_path.iterdir()] == ["latency.csv"]
+
+
+def test_times_of_two_machines_are_not_mixed(tmp_path: Path) -> None:
+    def row(trial_id: str, p50: float, threads: int, cpu: str, runtime: str = "jax") -> dict[str, Any]:
+        return latency_row(trial_id, runtime, 1, p50) | {"threads": threads, "cpu": cpu}
+
+    write_latency(tmp_path, [row("1", 5.0, 1, "a"), row("2", 6.0, 1, "a"), row("1", 9.0, 1, "a", "onnxruntime")])
+    assert read_latency(tmp_path, "jax", 1) == {"1": 5.0, "2": 6.0}
+    for threads, cpu in ((2, "a"), (1, "b")):
+        write_latency(tmp_path, [row("1", 3.0, threads, cpu)])  # stood first in the file
+        assert read_latency(tmp_path, "jax", 1) == {"1": 3.0}
+        write_latency(tmp_path, [row("2", 4.0, threads, cpu)])
+        assert read_latency(tmp_path, "jax", 1) == {"1": 3.0, "2": 4.0}
+    assert read_latency(tmp_path, "onnxruntime", 1) == {"1": 9.0}
 
 
 def test_another_file_in_its_place_is_left_alone(tmp_path: Path) -> None:

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
+import numpy as np
+
+from bertjax.artifact.card import CARD, known_origin
 from bertjax.artifact.exports.calibration import static_scales
 from bertjax.artifact.exports.parity import Parity, check_parity, check_score, computed_by
-from bertjax.artifact.exports.to_hf import hf_card, weight_only, write_hf
+from bertjax.artifact.exports.to_hf import hf_card, hf_program, weight_only, write_hf
 from bertjax.artifact.exports.to_onnx import FILE, needs_unsigned, onnx_card, onnx_run, require_onnx, write_onnx
 from bertjax.artifact.exports.to_stablehlo import require_flatbuffers, stablehlo_card, write_stablehlo
 from bertjax.artifact.load import Model, load
+from bertjax.artifact.packed.pack import require_finite
 from bertjax.config import require
 from bertjax.data.sources import TaskData
 from bertjax.model.folder import new_folder, require_empty
 from bertjax.model.hf_config import write_config
+from bertjax.params import paths
 
 Format = Literal["hf", "onnx", "stablehlo"]
-CARD = "README.md"
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,7 @@ def export(
     output_dir: str | os.PathLike[str],
     data: TaskData | None = None,
     static_activations: bool = False,
+    unsigned_weights: bool | None = None,
 ) -> Exported:
     """Writes a model in another format, runs what was written, and keeps it if its logits are the model's.
 
@@ -53,15 +58,19 @@ def export(
         static_activations: For `onnx`, of a model with 8-bit activations: they get fixed scales, measured on training
             rows of `data`, instead of one for each token. Faster, and another rounding than training's: its logits are
             compared with those of the file's operators one by one, and its score with the model's.
+        unsigned_weights: For `onnx`, of a model with Q: whether its weights are stored as uint8, which every processor
+            multiplies exactly, or as int8, which x86 without VNNI may not. None: as this machine needs it.
 
     Raises:
-        InputError: `output_dir` is not empty or cannot be written, a package is missing, the labels of `data` are not
-            the model's, the logits of what was written are not the model's, or static activations cost more than a
-            point of score.
+        InputError: `output_dir` is not empty or cannot be written, the model has diverged, a package is missing, the
+            labels of `data` are not the model's, the logits of what was written are not the model's, or static
+            activations cost more than a point of score.
     """
     require(not static_activations or format == "onnx" and data is not None,
             "static activations are for the format onnx, and need a task's rows to measure and to check; "
             f"got {format}{'' if data else ', no task'}")
+    require(unsigned_weights is None or format == "onnx",
+            f"unsigned_weights is about the weights of the format onnx, got {format}")
     require(format in get_args(Format), f"format must be one of {', '.join(get_args(Format))}, got {format!r}")
     target = Path(output_dir).expanduser()
     require_empty(target)
@@ -69,30 +78,37 @@ def export(
         require_onnx()
     elif format == "stablehlo":
         require_flatbuffers()
-    model = model if isinstance(model, Model) else load(model)
+    if not isinstance(model, Model):
+        source, model = model, load(model)
+        model = replace(model, origin=known_origin(source, model.origin))
+    for path, leaf in paths(model.params).items():
+        require_finite(path, np.asarray(leaf), "exported")
+    model = replace(model, dtype="float32")  # what every format computes in, whatever the training did
+    if unsigned_weights is None or model.quantize.weight_bits is None:
+        unsigned_weights = format == "onnx" and needs_unsigned(model)
     if data is not None:
         model.columns_of(data.task)
     with new_folder(target) as folder:
-        parity, card = _write(model, format, folder, data, static_activations)
+        parity, card = _write(model, format, folder, data, static_activations, unsigned_weights)
         (folder / CARD).write_text(card, encoding="utf-8", newline="\n")
         num_bytes = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     return Exported(target, num_bytes, parity)
 
 
 def _write(
-    model: Model, format: Format, folder: Path, data: TaskData | None, static_activations: bool
+    model: Model, format: Format, folder: Path, data: TaskData | None, static_activations: bool, unsigned: bool
 ) -> tuple[Parity, str]:
     """Fills the folder but for the card, which it returns."""
     if format == "hf":
         reference = weight_only(model)
         parity = check_parity(reference, write_hf(reference, folder), data)
-        return parity, hf_card(model, parity, None if data is None else model.evaluate(data)["score"])
-    extras = {"max_length": model.max_length}
+        own_score = None if data is None else model.evaluate(data)["score"]
+        return parity, hf_card(model, parity, own_score, hf_program())
+    extras = {"max_length": model.max_length, "origin": dict(model.origin)}
     problem_type = "regression" if model.regression else "single_label_classification"
     write_config(folder / "config.json", model.config, model.label_names, problem_type, extras)
     model.tokenizer.save_pretrained(str(folder))
     if format == "onnx":
-        unsigned = needs_unsigned(model)
         if static_activations and data is not None:
             made = write_onnx(model, folder, unsigned, static_scales(model, data.train))
             check_parity(computed_by(model, onnx_run(folder / FILE, optimize=False)), made, data)

@@ -14,6 +14,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from bertjax.artifact.card import about, card_head
 from bertjax.artifact.codes import model_codes
 from bertjax.artifact.exports.parity import Parity, Run, computed_by
 from bertjax.artifact.load import Model, load
@@ -23,13 +24,17 @@ from bertjax.params import nest, paths
 
 
 def weight_only(model: Model) -> Model:
-    """The model with its quantized matrices at the float values of their codes, and its activations in float."""
+    """The model with its quantized matrices at the float values of their codes, and its activations in float.
+
+    The scores of a quantized model are not those of this one.
+    """
     if model.quantize == FLOAT:
         return model
+    origin = {name: value for name, value in model.origin.items() if name != "scores"}
     codes = model_codes(model.params, model.quantize)
     leaves = {path: jnp.asarray(codes[path].codes * codes[path].scale) if path in codes else leaf
               for path, leaf in paths(model.params).items()}
-    return replace(model, params=nest(leaves), quantize=FLOAT)
+    return replace(model, params=nest(leaves), quantize=FLOAT, origin=origin)
 
 
 def write_hf(model: Model, folder: Path) -> Model:
@@ -46,7 +51,12 @@ def save_hf(model: Model, folder: Path) -> None:
     save_pretrained(
         folder, model.config, model.params, label_names=model.label_names, tokenizer=model.tokenizer,
         problem_type="regression" if model.regression else "single_label_classification",
-        bertjax={"max_length": model.max_length})
+        bertjax={"max_length": model.max_length, "origin": dict(model.origin)})
+
+
+def hf_program() -> str:
+    """What `write_hf` reads a folder back with, and measures it by."""
+    return "transformers" if has_torch() else "bertjax (PyTorch was not installed)"
 
 
 def has_torch() -> bool:
@@ -86,29 +96,36 @@ def torch_run(made: Any) -> Run:
     return run
 
 
-def hf_card(model: Model, parity: Parity, own_score: float | None) -> str:
+def hf_card(model: Model, parity: Parity, own_score: float | None, program: str) -> str:
     """What stands in the folder's README, which the hub shows as the model's card.
 
     Args:
         model: With its quantization, of which the folder holds the weights' half.
         own_score: The score in points of `model` as it was trained, on the dev rows that `parity` was measured on.
+        program: What computed the folder's logits and score, see `hf_program`.
     """
-    quantize = model.quantize
+    quantize, scores, before = model.quantize, parity.scores, model.origin.get("scores")
     text = "A BERT classifier exported by bertjax: float32 weights for transformers."
     if quantize.weight_bits is not None:
         text += (f"\n\nIt was trained with {quantize.weight_bits}-bit weights and {quantize.activation_bits}-bit "
                  "activations. The weights here have the values of their codes; **transformers computes the "
                  "activations in float, so its score is that of weight-only quantization**")
-        text += (f": {parity.scores[1]:.2f} points on the task's dev rows. With quantized activations, as trained, "
-                 f"bertjax measures {own_score:.2f}." if parity.scores is not None else
+        text += (f": {scores[1]:.2f} points on the task's dev rows, measured by {program}. With quantized activations, "
+                 f"as trained, bertjax measures {own_score:.2f}." if scores is not None else
                  ", which was not measured for this export.")
-    elif parity.scores is not None:
-        text += f"\n\nIts score on the task's dev rows is {parity.scores[1]:.2f} points."
-    return f"""# {model.config.num_hidden_layers}-layer BERT classifier
+    elif scores is not None:
+        text += f"\n\nIts score on the task's dev rows is {scores[1]:.2f} points, measured by {program}."
+    if scores is None and before:
+        text += f"\n\nAs trained, measured by bertjax: {before}"
+    same = before if quantize == FLOAT else None
+    return f"""{card_head(model.origin, same)}
+# {model.config.num_hidden_layers}-layer BERT classifier
 
 {text}
 
-Compared with bertjax, both on {parity}.
+{about(model.origin)}
+
+Computed by {program} and compared with bertjax, both on {parity}.
 
 ```python
 from transformers import pipeline

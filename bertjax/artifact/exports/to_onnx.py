@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bertjax.artifact.exports.parity import Parity, Run, computed_by
+from bertjax.artifact.card import about
+from bertjax.artifact.exports.parity import Parity, Run, computed_by, measured
 from bertjax.artifact.load import Model
 from bertjax.config import InputError
 
@@ -136,6 +137,8 @@ on such a machine stores these weights as uint8, which every processor multiplie
 A BERT classifier exported by bertjax: ONNX opset 17, any batch, up to {model.config.max_position_embeddings} tokens.
 {kind}
 Compared with bertjax, both on {parity}.
+{measured(model.origin, parity)}
+{about(model.origin)}
 {warning}
 ```python
 import onnxruntime, transformers

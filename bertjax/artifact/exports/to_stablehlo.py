@@ -18,8 +18,9 @@ from jax import export
 from jaxtyping import Array, Float, Int
 from safetensors.numpy import load_file, save_file
 
+from bertjax.artifact.card import about
 from bertjax.artifact.codes import model_codes
-from bertjax.artifact.exports.parity import Parity, computed_by
+from bertjax.artifact.exports.parity import Parity, computed_by, measured
 from bertjax.artifact.load import Model
 from bertjax.compress.quantize import quantize_codes
 from bertjax.config import BertConfig, InputError, QuantizeConfig
@@ -124,6 +125,8 @@ def stablehlo_card(model: Model, parity: Parity) -> str:
 A BERT classifier exported by bertjax with jax {jax.__version__}: a StableHLO program for {", ".join(PLATFORMS)},
 any batch, up to {model.config.max_position_embeddings} tokens. Its weights are its first argument.
 {quantized}Compared with bertjax, both on {parity}.
+{measured(model.origin, parity)}
+{about(model.origin)}
 
 ```python
 import jax.export, numpy, pathlib, safetensors.numpy

@@ -8,17 +8,18 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from bertjax.artifact.exports.to_onnx import require_onnx
-from bertjax.artifact.inference.candidates import ONNX, Candidate, Runtimes, candidates, left_out
+from bertjax.artifact.inference.candidates import JAX, ONNX, TORCH, Candidate, Runtimes, candidates, left_out
 from bertjax.artifact.inference.latency import Latency, latency, take_turns
-from bertjax.artifact.load import Batch, Model, padded_batches
+from bertjax.artifact.load import MAX_EDGES, Batch, Model
 from bertjax.artifact.machine import cpu_count, cpu_name, versions
 from bertjax.config import require
+from bertjax.data.batches import choose_edges
 from bertjax.data.sources import TaskData
 from bertjax.data.tokens import TokenizedSplit, tokenize
 
@@ -35,7 +36,8 @@ class BenchSettings:
     """Rounds that count; one more warms up."""
     batch_sizes: tuple[int, ...] = (1, 8, 32)
     batches: int = 40
-    """At most so many of each size, evenly spaced among the dev rows in the order of their lengths."""
+    """At most so many of each size, evenly spaced among the dev rows in the order of their lengths. Each is as long as
+    its longest row; for JAX, which compiles a program for each length, up to the next of `MAX_EDGES` lengths."""
     post_training: bool = False
     """Quantize float models by every scheme of `bertjax.artifact.inference.post_training`."""
     static: bool = True
@@ -70,10 +72,12 @@ def bench_inference(models: Mapping[str, Model], data: TaskData, settings: Bench
         scores = {}
         for candidate in chosen:
             scores[candidate.name] = candidate.model.evaluate(data)["score"]
-            log.info("%s: score %.2f, %.1f MB", candidate.name, scores[candidate.name], candidate.num_bytes / 1e6)
+            where = "in memory" if candidate.runtime.split()[0] in (JAX, TORCH) else "in the ONNX file"
+            log.info("%s: score %.2f, %.1f MB %s", candidate.name, scores[candidate.name], candidate.num_bytes / 1e6,
+                     where)
         rows = []
         for size in settings.batch_sizes:
-            batches = spread(padded_batches(tokens, pad, size), settings.batches)
+            batches = dev_batches(tokens, pad, size, settings.batches)
             log.info("batch %d: %d candidates take turns on %d batches", size, len(chosen), len(batches))
             rows += _rows(chosen, scores, size, _measured(chosen, batches, settings.rounds))
     return {
@@ -83,10 +87,36 @@ def bench_inference(models: Mapping[str, Model], data: TaskData, settings: Bench
     }
 
 
-def spread(batches: list[Batch], most: int) -> list[Batch]:
-    """At most so many of the batches, evenly spaced, the first and the last among them."""
-    chosen = np.unique(np.linspace(0, len(batches) - 1, min(most, len(batches))).round().astype(int))
-    return [batches[i] for i in chosen]
+class Padded(NamedTuple):
+    """One batch twice."""
+
+    own: Batch
+    """As long as its longest row."""
+    compiled: Batch
+    """As long as `bertjax.load(...).predict` makes it, which compiles few lengths: what JAX gets."""
+
+
+def dev_batches(tokens: TokenizedSplit, pad_token_id: int, size: int, most: int) -> list[Padded]:
+    """Whole batches of rows in the order of their lengths.
+
+    Args:
+        size: Rows of a batch; all rows where there are not so many.
+        most: Batches at most, evenly spaced, the first and the last among them.
+    """
+    edges = np.array(choose_edges(tokens.lengths, MAX_EDGES, size))
+    order = np.argsort(tokens.lengths, kind="stable")
+    starts = range(0, max(len(order) - size, 0) + 1, size)  # whole batches
+    chosen = np.unique(np.linspace(0, len(starts) - 1, min(most, len(starts))).round().astype(int))
+    padded, made = tokens.padded(int(tokens.lengths.max()), pad_token_id), []
+    for start in (starts[i] for i in chosen):
+        rows = order[start:start + size]
+        longest = int(tokens.lengths[rows].max())
+        at = np.arange(edges[np.searchsorted(edges, longest)])
+        mask = at < tokens.lengths[rows, None]
+        ids, types = padded[rows][:, :len(at)], mask & (at >= tokens.second_start[rows, None])
+        made.append(Padded(Batch(ids[:, :longest], mask[:, :longest], types[:, :longest], rows),
+                           Batch(ids, mask, types, rows)))
+    return made
 
 
 def _tokens(models: Mapping[str, Model], data: TaskData) -> TokenizedSplit:
@@ -105,12 +135,16 @@ def _tokens(models: Mapping[str, Model], data: TaskData) -> TokenizedSplit:
     return found
 
 
-def _measured(chosen: list[Candidate], batches: list[Batch], rounds: int) -> dict[str, Latency]:
-    def call(model: Model) -> Any:
-        return lambda batch: model.logits(batch.input_ids, batch.attention_mask, batch.token_type_ids)
+def _measured(chosen: list[Candidate], batches: list[Padded], rounds: int) -> dict[str, Latency]:
+    def call(candidate: Candidate) -> Any:
+        def run(batch: Padded) -> Any:
+            read = batch.compiled if candidate.runtime == JAX else batch.own
+            return candidate.model.logits(read.input_ids, read.attention_mask, read.token_type_ids)
 
-    seconds = take_turns({candidate.name: call(candidate.model) for candidate in chosen}, batches, rounds)
-    counts = [len(batch.rows) for batch in batches]
+        return run
+
+    seconds = take_turns({candidate.name: call(candidate) for candidate in chosen}, batches, rounds)
+    counts = [len(batch.own.rows) for batch in batches]
     return {name: latency(taken, counts) for name, taken in seconds.items()}
 
 

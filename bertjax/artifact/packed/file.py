@@ -25,6 +25,7 @@ from bertjax.artifact.packed.pack import Packed
 from bertjax.artifact.packed.schemes import Scheme
 from bertjax.artifact.packed.storing import Stored
 from bertjax.config import InputError, require
+from bertjax.model.folder import new_file_mode
 
 VERSION = 1
 """Of the format. A reader refuses a later one."""
@@ -54,7 +55,7 @@ def write_packed(path: str | os.PathLike[str], packed: Packed, metadata: Mapping
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as folder:
             made = Path(folder) / target.name
             save_file(tensors, made, metadata={_KEY: text})
-            made.chmod(0o644)  # safetensors makes it private to this user
+            made.chmod(new_file_mode(Path(folder)))  # safetensors makes it private to this user
             with made.open("r+b") as file:
                 digest = _digest(file)
                 file.seek(_DIGITS_AT)

@@ -132,14 +132,19 @@ def size_bytes_entropy(packed: Packed) -> int:
     return round(total)
 
 
+def require_finite(path: str, array: Float[np.ndarray, "*shape"], done: str) -> None:
+    """Raises `InputError` where a parameter is not finite, which then cannot be `done`."""
+    bad = array.size - int(np.count_nonzero(np.isfinite(array)))
+    require(bad == 0, f"{path} must be finite to be {done}, got {bad} of {array.size} numbers that are not: the model "
+                      "has diverged; train it again, or take another one")
+
+
 def _finite_float32(path: str, leaf: Shaped[np.ndarray, "*shape"] | jax.Array) -> Float[np.ndarray, "*shape"]:
     array = np.asarray(leaf)
     require(jnp.issubdtype(array.dtype, jnp.floating) and array.dtype.itemsize <= 4,
             f"{path} must hold floats of at most 32 bits to be packed, got {array.dtype}")
     array = np.ascontiguousarray(array.astype(np.float32, copy=False))
-    bad = array.size - int(np.count_nonzero(np.isfinite(array)))
-    require(bad == 0, f"{path} must be finite to be packed, got {bad} of {array.size} numbers that are not: the model "
-                      "has diverged; train it again, or take another one")
+    require_finite(path, array, "packed")
     return array.reshape(np.shape(leaf))
 
 

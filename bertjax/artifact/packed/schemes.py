@@ -193,12 +193,12 @@ def grouped(array: Shaped[np.ndarray, "*shape"], m: int, axis: int) -> Shaped[np
 
 
 def _group_schemes(dense: Scheme, nonzero: Bool[np.ndarray, "*shape"], best: float) -> Iterator[tuple[float, Scheme]]:
-    """N:M by the fullest group, for each M that could take less than `best`."""
+    """N:M by the fullest group, for each M that could take no more than `best`."""
     for m in GROUP_SIZES:
         if not dense.shape or dense.shape[dense.axis] % m or dense.size == 0:
             continue
         n = max(-(-int(np.count_nonzero(nonzero)) * m // dense.size), 1)  # no fewer: the mean, rounded up
-        if _cost(_grouped_scheme(dense, n, m)) >= best:
+        if _cost(_grouped_scheme(dense, n, m)) > best:
             continue
         n = fullest_group(grouped(nonzero, m, dense.axis))
         yield _priced(_grouped_scheme(dense, n, m))

@@ -64,7 +64,8 @@ def encode(array: Float[np.ndarray, "*shape"] | Codes, axis: int, coded: bool = 
         schemes = [] if codes is None else list(code_schemes(codes, axis, coded))
     if floats is not None:
         schemes += float_schemes(floats, axis, coded)
-    _, scheme = min(schemes, key=lambda found: found[0])
+    # A mask takes as many bytes as the indices of 2:4 or 4:16; what is a pattern is stored as one.
+    _, scheme = min(schemes, key=lambda found: (found[0], found[1].places != "groups"))
     chosen = floats if scheme.is_float else codes
     assert chosen is not None
     return store(scheme, chosen)
