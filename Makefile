@@ -37,9 +37,13 @@ parity: $(VENV)/.installed-torch  ## compare live with PyTorch, which this insta
 tpu: $(VENV)/.installed-tpu  ## compile for a TPU, without one, by libtpu, which this installs
 	@TPU_SKIP_MDS_QUERY=1 TPU_WORKER_HOSTNAMES=localhost $(PYTEST) -m tpu $(TEST_FLAGS)
 
-wheel: $(INSTALLED)  ## build dist/bertjax-*.whl
+wheel: $(INSTALLED)  ## build dist/bertjax-*.whl, and plan the demo with what is in it
 	@$(PIP_INSTALL) build
+	@rm -rf dist
 	@$(BIN)/python -m build --wheel --outdir dist . > /dev/null
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target dist/unpacked dist/*.whl
+	@cd dist/unpacked && ../../$(BIN)/python -m bertjax plan movva2022 > /dev/null && \
+	  ../../$(BIN)/python -c 'from bertjax.data.sources import load_rows; load_rows("gloss-class", {})'
 	@ls dist/*.whl
 
 clean:  ## remove the environment, builds and caches, but no runs
