@@ -278,5 +278,6 @@ def export(command: Export) -> None:
     from bertjax.artifact.exports.export import export
     from bertjax.data.sources import load_rows
     data = load_rows(command.task, values) if named else None
-    made = export(command.model, command.format, command.output, data, command.static_activations)
+    made = export(command.model, command.format, command.output, data, command.static_activations,
+                  unsigned_weights=True if command.portable else None)
     print(f"written: {made.folder} ({made.num_bytes:,} bytes)\nparity:  {made.parity}")

@@ -182,6 +182,8 @@ class Export:
     data: OmitArgPrefixes[DataOptions] = field(default_factory=DataOptions)
     static_activations: FlagCreatePairsOff[Annotated[bool, arg(help_behavior_hint="")]] = False
     """onnx, of a model with Q: fixed scales for activations, measured on training rows; faster, another rounding."""
+    portable: FlagCreatePairsOff[Annotated[bool, arg(help_behavior_hint="")]] = False
+    """onnx, of a model with Q: weights in uint8, exact on every processor; else as this machine's needs them."""
 
 
 @dataclass(frozen=True)

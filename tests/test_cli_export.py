@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
 import pytest
 
 from bertjax import cli
+from bertjax.artifact.exports import export as exports
 from bertjax.artifact.exports import parity, to_hf
+from bertjax.config import InputError
 from tests.small_model import make_model_dir
 
 
@@ -51,6 +54,26 @@ def test_export_says_where_how_large_and_how_far(
     assert compared.startswith("parity:  3 rows: logits differ by ") and "; score " in compared
 
 
+def test_export_takes_static_activations_and_portable_weights(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[dict] = []
+
+    def export(model, format, output, data, static_activations, unsigned_weights):
+        asked.append({"static": static_activations, "unsigned": unsigned_weights})
+        raise InputError("seen")
+
+    monkeypatch.setattr(exports, "export", export)
+    file, argv = dev_file(tmp_path), (folder, "--format", "onnx", "--output", tmp_path / "out")
+    assert "give --task, or --dev-file and --train-file" in refused(
+        capsys, *argv, "--static-activations", "--dev-file", file)
+    refused(capsys, *argv, "--static-activations", "--dev-file", file, "--train-file", file)
+    refused(capsys, *argv, "--portable")
+    refused(capsys, *argv)
+    assert asked == [{"static": True, "unsigned": None}, {"static": False, "unsigned": True},
+                     {"static": False, "unsigned": None}]
+
+
 def test_export_compares_on_made_up_rows_without_a_task(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -69,14 +92,16 @@ def refused(capsys: pytest.CaptureFixture[str], *argv: object) -> str:
 def test_export_refuses_in_one_line_and_leaves_nothing(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    diverged = tmp_path / "trial"
-    diverged.mkdir()
-    (diverged / "result.json").write_text("{}")
+    trials = {status: tmp_path / status for status in ("diverged", "done")}
+    for status, trial in trials.items():
+        trial.mkdir()
+        (trial / "result.json").write_text(json.dumps({"status": status}))
     held = tmp_path / "held"
     held.mkdir()
     (held / "mine").write_text("")
     onnx, new = ("--format", "onnx"), ("--output", tmp_path / "new")
-    assert "was not kept (--keep-models), or it diverged" in refused(capsys, diverged, *onnx, *new)
+    assert "this trial has none, as it diverged" in refused(capsys, trials["diverged"], *onnx, *new)
+    assert "was not kept (sweep with --keep-models all)" in refused(capsys, trials["done"], *onnx, *new)
     assert "must be a new or empty folder" in refused(capsys, folder, *onnx, "--output", held)
     assert "nowhere" in refused(capsys, tmp_path / "nowhere", *onnx, *new)
     assert "unknown task" in refused(capsys, folder, *onnx, *new, "--task", "mrpcc")

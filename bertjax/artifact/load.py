@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -246,8 +247,18 @@ def load(source: str | os.PathLike[str]) -> Model:
     elif (packed := find_packed(folder)) is not None:
         return _load_packed(packed)
     elif (folder / "result.json").is_file():
-        raise InputError(f"{folder} must hold a model; this trial's was not kept (--keep-models), or it diverged")
+        raise InputError(f"{folder} must hold a model; {_why_none(folder / 'result.json')}")
     return _load_pretrained(source)
+
+
+def _why_none(result: Path) -> str:
+    """Why a trial has no model."""
+    try:
+        status = json.loads(result.read_text(encoding="utf-8"))["status"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return f"there is none, and {result.name} is damaged"
+    return "this trial's was not kept (sweep with --keep-models all)" if status == "done" else \
+        f"this trial has none, as it {status}"
 
 
 def _load_packed(file: Path) -> Model:
