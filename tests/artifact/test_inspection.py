@@ -128,10 +128,11 @@ def test_a_pattern_counts_however_it_is_stored(pattern: str, entropy: bool, bits
     assert size.text == f"{100 * encoder_ratio(bits, m, n):.2f} %"
 
 
-@pytest.mark.parametrize("sparsity", [0.3, 0.5, 0.9, 0.97])
-def test_zeros_anywhere_are_no_pattern(sparsity: float) -> None:
+@pytest.mark.parametrize("quantize", [FLOAT, QuantizeConfig()])
+@pytest.mark.parametrize("sparsity", [0.05, 0.3, 0.5, 0.9, 0.97])
+def test_zeros_anywhere_are_no_pattern(sparsity: float, quantize: QuantizeConfig) -> None:
     kept = np.random.default_rng(1).random((128, 128)) >= sparsity
-    assert "do not make up N:M" in named_sizes(packed_of(QuantizeConfig(), kept), 1)[5].convention
+    assert "do not make up N:M" in named_sizes(packed_of(quantize, kept), 1)[5].convention
 
 
 def test_zeros_are_counted_in_every_scheme() -> None:

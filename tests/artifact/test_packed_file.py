@@ -72,6 +72,11 @@ def test_equal_input_makes_equal_bytes(packed: Packed, file: Path, tmp_path: Pat
     assert (tmp_path / "again").read_bytes() == file.read_bytes()
 
 
+def test_others_read_it_as_any_new_file(file: Path) -> None:
+    (other := file.with_name("other")).touch()
+    assert file.stat().st_mode == other.stat().st_mode
+
+
 def test_every_changed_bit_is_refused(file: Path) -> None:
     content = file.read_bytes()
     draw = np.random.default_rng(0)

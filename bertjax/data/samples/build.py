@@ -9,6 +9,10 @@ every synset's first hypernym.
 - gloss-sense: two glosses; `close` are parent and child or two children of one parent, `unrelated` are glosses of
   other such pairs dealt anew within the same lexicographer class, so that neither gloss alone tells the label.
 - gloss-similarity: two glosses and five times the Wu-Palmer similarity of their synsets, in (0, 5].
+
+The plain 6-layer MiniLM scores 82.6 on gloss-sense (always giving the same answer: 50.0) and 58.5 on gloss-similarity
+(0), by `bertjax train --model minilm --task gloss-sense --methods none --reinit-pooler True --learning-rate 1e-4
+--run-dir RUN`; and 83.6 on gloss-class (10.0) as the teacher of `make demo`, which reads half of its rows.
 """
 
 from __future__ import annotations
