@@ -18,7 +18,7 @@ from bertjax.study import StudyConfig
 from bertjax.sweep.run import run_study
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+@pytest.mark.parametrize("dtype", ["bfloat16", pytest.param("float32", marks=pytest.mark.slow)])
 def test_loaded_logits_are_the_predictions_of_the_trial(study: StudyConfig, tmp_path: Path, dtype: str) -> None:
     asked = replace(study, methods=("none", "QP"), train=replace(study.train, epochs=2, dtype=dtype))
     results = run_study(asked, tmp_path, keep_models="all")

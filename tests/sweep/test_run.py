@@ -429,8 +429,10 @@ def test_another_study_is_refused_and_nothing_changes(finished: tuple[Path, pd.D
 def test_axes_grow_unless_the_trials_that_are_there_would_become_others(study: StudyConfig, tmp_path: Path) -> None:
     one = replace(study, methods=("none", "K"))
     open_ledger(tmp_path, one).keep_study(one)
-    for grown in (replace(one, seeds=(0, 1)), replace(one, methods=METHODS), replace(one, copies=(0, 2))):
+    for grown in (replace(one, seeds=(0, 1)), replace(one, methods=METHODS)):
         open_ledger(tmp_path, grown)
+    with pytest.raises(InputError, match="the most copies .all trials' batches leave room for them. is 0 there and 2"):
+        open_ledger(tmp_path, replace(one, copies=(0, 2)))
     with pytest.raises(InputError, match="another study: holding out training rows .several learning rates. is false"):
         open_ledger(tmp_path, replace(one, learning_rates=(1e-2, 1e-3)))
     with pytest.raises(InputError, match="the teacher's learning rate is 0.01 there and 0.001 now"):

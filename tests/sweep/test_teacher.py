@@ -57,6 +57,7 @@ def test_a_diverged_teacher_fails_its_own_trials_and_is_trained_once(
     assert write_report(tmp_path).is_file()
 
 
+@pytest.mark.slow
 def test_a_teacher_that_breaks_is_tried_again_by_the_next_run_alone(
     study: StudyConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
