@@ -65,7 +65,7 @@ def test_a_row_for_each_subset_and_one_teacher(finished: tuple[Path, pd.DataFram
     assert results["score"].between(0, 100).all() and (results["score"] == results["accuracy"]).all()
     assert results["score"].max() > 60  # a third by chance: something was learned
     assert (results["steps"] == 36).all() and results["train_seconds"].gt(0).all()
-    teachers = pd.read_csv(run_dir / "teachers.csv")
+    teachers = pd.read_csv(run_dir / "teachers.csv", dtype={"trial_id": str})
     assert teachers["num_hidden_layers"].tolist() == [2]
     assert set(results["teacher"].dropna()) == set(teachers["trial_id"])
     assert results.set_index("methods")["teacher"].isna().to_dict() == {m: "K" not in m for m in METHODS}
@@ -330,8 +330,8 @@ def test_a_teacher_that_was_tuned_elsewhere_teaches_the_same(
     results = run_study(replace(study, methods=("K",), teacher=teacher), tmp_path)
     wanted = finished[1].set_index("methods").loc["K"]
     assert results["score"].tolist() == [wanted["score"]] and results["trial_id"].tolist() != [wanted["trial_id"]]
-    (row,) = pd.read_csv(tmp_path / "teachers.csv").to_dict("records")
-    own = pd.read_csv(finished[0] / "teachers.csv").iloc[0]
+    (row,) = pd.read_csv(tmp_path / "teachers.csv", dtype={"trial_id": str}).to_dict("records")
+    own = pd.read_csv(finished[0] / "teachers.csv", dtype={"trial_id": str}).iloc[0]
     assert (row["score"], row["steps"], row["epochs"]) == (own["score"], 0, 0)
     assert not list((tmp_path / "teachers").glob("*/model"))
     assert write_report(tmp_path).is_file()
@@ -385,7 +385,7 @@ def test_interrupted_between_programs_the_finished_ones_stay(
         patched.setattr(run_module, "execute", interrupted)
         with pytest.raises(KeyboardInterrupt):
             run_study(split, tmp_path)
-    kept = pd.read_csv(tmp_path / "results.csv")
+    kept = pd.read_csv(tmp_path / "results.csv", dtype={"trial_id": str})
     assert kept["seed"].tolist() == [0, 0]
     whole = run_study(split, tmp_path)
     assert whole["seed"].tolist() == [0, 1, 0, 1] and set(whole["status"]) == {"done"}

@@ -19,7 +19,7 @@ from bertjax.sweep.experiments import load_study
 def rehearse(folder: Path, *flags: str) -> pd.DataFrame:
     """The results of `bertjax sweep movva2022 --smoke`."""
     cli.run(cli.parse(["sweep", "movva2022", "--run-dir", str(folder), "--keep-models", "none", "--smoke", *flags]))
-    return pd.read_csv(folder / "results.csv")
+    return pd.read_csv(folder / "results.csv", dtype={"trial_id": str, "teacher": str})
 
 
 def test_one_size_is_trained_and_the_largest_lowered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
