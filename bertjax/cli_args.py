@@ -181,7 +181,7 @@ class Export:
     """Compare on this task's dev rows, and state the score; without it and --dev-file, compare on made-up rows."""
     data: OmitArgPrefixes[DataOptions] = field(default_factory=DataOptions)
     static_activations: FlagCreatePairsOff[Annotated[bool, arg(help_behavior_hint="")]] = False
-    """onnx, of a model with Q: fixed scales for activations, measured on training rows; faster, another rounding."""
+    """onnx, of a model with Q: fixed scales for activations, measured on training rows; another rounding."""
     portable: FlagCreatePairsOff[Annotated[bool, arg(help_behavior_hint="")]] = False
     """onnx, of a model with Q: weights in uint8, exact on every processor; else as this machine's needs them."""
 

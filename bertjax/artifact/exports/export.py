@@ -56,7 +56,7 @@ def export(
         data: The task of the model. Logits are compared on its dev rows, and scores stand in the README; without it,
             on made-up rows.
         static_activations: For `onnx`, of a model with 8-bit activations: they get fixed scales, measured on training
-            rows of `data`, instead of one for each token. Faster, and another rounding than training's: its logits are
+            rows of `data`, instead of one for each token. Another rounding than training's: its logits are
             compared with those of the file's operators one by one, and its score with the model's.
         unsigned_weights: For `onnx`, of a model with Q: whether its weights are stored as uint8, which every processor
             multiplies exactly, or as int8, which x86 without VNNI may not. None: as this machine needs it.
