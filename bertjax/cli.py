@@ -258,8 +258,7 @@ def evaluate(command: Evaluate) -> None:
     from bertjax.artifact.load import load
     from bertjax.data.sources import load_rows
     model = load(command.model)
-    # A dev file need not hold every class; unnamed ones are those of the file, in the order of their names.
-    data = load_rows(command.task, data_values(command.data), () if model.unnamed else model.label_names)
+    data = load_rows(command.task, data_values(command.data), model.classes)
     metrics = model.evaluate(data)
     if sys.stdout.isatty():
         print("\n".join(f"{name:<22}{value:7.2f}" for name, value in metrics.items()))
@@ -276,8 +275,10 @@ def export(command: Export) -> None:
     require(not command.static_activations or named and not (command.data.dev_file and not command.data.train_file),
             "--static-activations measures on training rows: give --task, or --dev-file and --train-file")
     from bertjax.artifact.exports.export import export
+    from bertjax.artifact.load import load
     from bertjax.data.sources import load_rows
-    data = load_rows(command.task, values) if named else None
+    classes = load(command.model).classes if command.data.dev_file else ()
+    data = load_rows(command.task, values, classes) if named else None
     made = export(command.model, command.format, command.output, data, command.static_activations,
                   unsigned_weights=True if command.portable else None)
     print(f"written: {made.folder} ({made.num_bytes:,} bytes)\nparity:  {made.parity}")

@@ -45,13 +45,14 @@ def bench_inference(command: BenchInference, values: Mapping[str, Any]) -> None:
         check_file(folder / "latency.csv")
     if command.output:
         check_file(command.output)
-    data = data_of(command, values, [target.kept for target in targets.values() if target.kept])
     from bertjax.artifact.inference.bench import BenchSettings, bench_inference
     from bertjax.artifact.load import load
+    models = {name: load(target.source) for name, target in targets.items()}
+    data = data_of(command, values, [target.kept for target in targets.values() if target.kept],
+                   next(iter(models.values())).classes)
     has_train = not (command.data.dev_file and not command.data.train_file)  # scales are measured on training rows
     settings = BenchSettings(command.threads, command.rounds, command.batch_sizes, command.batches, command.ptq,
                              static=has_train)
-    models = {name: load(target.source) for name, target in targets.items()}
     result = bench_inference(models, data, settings)
     if command.output:
         from bertjax.sweep.ledger import write_text
@@ -88,8 +89,14 @@ def find_targets(paths: Sequence[str], task: str | None) -> dict[str, Target]:
     return found
 
 
-def data_of(command: BenchInference, values: Mapping[str, Any], kept: Sequence[KeptModel]) -> TaskData:
-    """The rows that the flags name, else those that the run directories' models were trained for."""
+def data_of(
+    command: BenchInference, values: Mapping[str, Any], kept: Sequence[KeptModel], classes: Sequence[str] = ()
+) -> TaskData:
+    """The rows that the flags name, else those that the run directories' models were trained for.
+
+    Args:
+        classes: Of a dev file, see `bertjax.artifact.load.Model.classes`.
+    """
     from bertjax.data.sources import load_rows
     dev_file = command.data.dev_file
     require(not (command.task and dev_file), "bench inference takes --task or --dev-file, got both")
@@ -97,7 +104,7 @@ def data_of(command: BenchInference, values: Mapping[str, Any], kept: Sequence[K
         require(bool(command.task or dev_file), "bench inference of models needs either --task or --dev-file")
         require(not (command.ptq and dev_file and not command.data.train_file),
                 "--ptq measures the ranges of activations on training rows: give --train-file too")
-        return load_rows(command.task, values)
+        return load_rows(command.task, values, classes)
     tasks = list(dict.fromkeys(model.task for model in kept))
     require(len(tasks) == 1, f"all models must be of one task, got {', '.join(tasks)}")
     return load_rows(tasks[0], {**asdict(kept[0].data), **values})

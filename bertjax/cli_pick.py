@@ -13,6 +13,7 @@ import numpy as np
 
 from bertjax.cli_args import Pick
 from bertjax.config import InputError, require
+from bertjax.words import number_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -108,7 +109,7 @@ def lines(chosen: dict[str, Any], command: Pick) -> list[tuple[str, str]]:
         f"{chosen['ms']:.3g} ms for a batch of {command.batch_size} in {command.runtime} (median)"
     return [
         ("take", f"{chosen['label']} on {chosen['task']}"),
-        ("score", f"{chosen['score']:.2f} (mean of {runs} run{'s' * (runs != 1)}{spread})"),
+        ("score", f"{chosen['score']:.2f} (mean of {number_of('run', runs)}{spread})"),
         ("lost", lost),
         ("file", "not known" if chosen["mb"] is None else f"{chosen['mb']:.2f} MB packed"),
         ("time", time),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -94,6 +95,15 @@ def test_people_get_a_table(
     assert exit_of(folder, "--dev-file", folder.parent / "dev.csv", "--rounds", 9) == 0
     assert asked == [(["small"], "own-dev", bench.BenchSettings(rounds=9, static=False))]
     assert "1.50" in capsys.readouterr().out
+
+
+def test_a_dev_file_need_not_hold_every_class_of_a_model_whose_classes_have_names(folder: Path, tmp_path: Path) -> None:
+    model = tmp_path / "named"
+    shutil.copytree(folder, model)
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps(config | {"id2label": {"0": "a", "1": "b", "2": "c"}}))
+    (tmp_path / "dev.csv").write_text("text,label\nred,a\nblue,b\n")
+    assert exit_of(model, "--dev-file", tmp_path / "dev.csv", *FAST) == 0
 
 
 @pytest.mark.parametrize(("argv", "said"), [

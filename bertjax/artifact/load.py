@@ -21,7 +21,7 @@ from bertjax.compress.quantize import dot_general, quantize_embeddings
 from bertjax.config import FLOAT, BertConfig, Dtype, InputError, QuantizeConfig, require
 from bertjax.data.batches import choose_edges, eval_batches
 from bertjax.data.sources import Examples, TaskData, unlabelled
-from bertjax.data.tasks import Task
+from bertjax.data.tasks import Task, unnamed
 from bertjax.data.tokens import TokenizedSplit, load_tokenizer, tokenize
 from bertjax.metrics import glue_score, score_predictions
 from bertjax.model.bert import Inputs, logits_fn
@@ -59,7 +59,13 @@ class Model:
     @property
     def unnamed(self) -> bool:
         """Whether its classes have no names, but LABEL_0, LABEL_1 and so on."""
-        return set(self.label_names) == {f"LABEL_{i}" for i in range(self.config.num_labels)}
+        return unnamed(self.label_names)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes of own files that it is scored on, which need not hold every one of them; empty where its
+        outputs have no names, and the classes are those of the file, in the order of their names."""
+        return () if self.unnamed else self.label_names
 
     def logits(
         self,
@@ -137,9 +143,7 @@ class Model:
         return self._logits_of(tokenize(examples, self.tokenizer, self.max_length, None))[:, columns]
 
     def columns_of(self, task: Task) -> list[int]:
-        """For each of the task's labels its column in the logits.
-
-        They go by their names, in upper or lower case; labels named LABEL_0 and so on are in the task's order.
+        """For each of the task's labels its column in the logits, see `Task.columns_of`.
 
         Raises:
             InputError: The task's labels are not the model's.
@@ -148,15 +152,7 @@ class Model:
                 f"the model must fit the task {task.name}, which has "
                 f"{'a score' if task.regression else f'{task.num_labels} labels'}; the model gives "
                 f"{'a score' if self.regression else f'{self.config.num_labels} labels'}")
-        if task.regression or self.unnamed:
-            return list(range(task.num_labels))
-        for spelled in (str, str.casefold):  # as they are first: names may differ in their case alone
-            column = {spelled(name): number for number, name in enumerate(self.label_names)}
-            wanted = [spelled(name) for name in task.label_names]
-            if sorted(wanted) == sorted(column):
-                return [column[name] for name in wanted]
-        raise InputError(f"the model's labels must be those of {task.name} ({', '.join(task.label_names)}), "
-                         f"got {', '.join(self.label_names)}")
+        return task.columns_of(self.label_names)
 
     def _logits_of(self, tokens: TokenizedSplit) -> Float[np.ndarray, "row labels"]:
         made = np.zeros((len(tokens), self.config.num_labels), np.float32)

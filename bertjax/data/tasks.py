@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bertjax.config import InputError
@@ -39,6 +40,28 @@ class Task:
     def num_labels(self) -> int:
         """Outputs of the task head: the number of classes, or 1 for regression."""
         return max(len(self.label_names), 1)
+
+    def columns_of(self, outputs: Sequence[str]) -> list[int]:
+        """For each of the task's labels the place of its name among the names of a head's outputs, in upper or lower
+        case; outputs without names, which are called LABEL_0 and so on, are in the task's order.
+
+        Raises:
+            InputError: The names are not those of the labels.
+        """
+        if self.regression or unnamed(outputs):
+            return list(range(self.num_labels))
+        for spelled in (str, str.casefold):  # as they are first: names may differ in their case alone
+            column = {spelled(name): number for number, name in enumerate(outputs)}
+            wanted = [spelled(name) for name in self.label_names]
+            if sorted(wanted) == sorted(column):
+                return [column[name] for name in wanted]
+        raise InputError(f"the model's labels must be those of {self.name} ({', '.join(self.label_names)}), "
+                         f"got {', '.join(outputs)}")
+
+
+def unnamed(outputs: Sequence[str]) -> bool:
+    """Whether the outputs of a head have no names, but LABEL_0, LABEL_1 and so on."""
+    return set(outputs) == {f"LABEL_{number}" for number in range(len(outputs))}
 
 
 _DEV = ("validation",)

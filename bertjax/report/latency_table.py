@@ -9,6 +9,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from bertjax.words import number_of
+
 
 def latency_tables(result: Mapping[str, Any]) -> Group:
     """A table for each batch size, with a line per model and runtime; and below them what they were measured on.
@@ -33,9 +35,9 @@ def latency_tables(result: Mapping[str, Any]) -> Group:
 def conditions(result: Mapping[str, Any]) -> list[str]:
     """What the numbers mean and were measured on, a line each."""
     lines = [
-        f"{result['task']}, {result['cpu']}. ONNX Runtime and PyTorch: {_counted(result['threads'], 'thread')}; "
-        f"JAX: {result['jax_device']}, XLA takes the {_counted(result['jax_cpus'], 'CPU')} of the process",
-        f"{_counted(result['rounds'], 'round')} in turns, on at most {result['batches']} batches of each size. "
+        f"{result['task']}, {result['cpu']}. ONNX Runtime and PyTorch: {number_of('thread', result['threads'])}; "
+        f"JAX: {result['jax_device']}, XLA takes the {number_of('CPU', result['jax_cpus'])} of the process",
+        f"{number_of('round', result['rounds'])} in turns, on at most {result['batches']} batches of each size. "
         "×: rows/s over those of the float model of that shape in ONNX Runtime. MB as run: of the ONNX file; in JAX "
         "and PyTorch of the weights in memory",
         "int8_weight_only and int4_weight_only leave the embeddings in float" if any(
@@ -45,7 +47,3 @@ def conditions(result: Mapping[str, Any]) -> list[str]:
         *(f"left out: {line}" for line in result["left_out"]),
     ]
     return [line for line in lines if line]
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}{'s' * (number != 1)}"

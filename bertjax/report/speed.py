@@ -12,6 +12,7 @@ from bertjax.artifact.size import BYTES_PER_MB
 from bertjax.report.plots import Figure, latency_chart
 from bertjax.report.sections import EMPTY, Cell, PageTable, Section
 from bertjax.report.tables import labels, pareto_front
+from bertjax.words import number_of
 
 EXPORTED = "onnxruntime"
 """The runtime of the plots; behind it may stand how a float model was quantized without training, or `STATIC`."""
@@ -46,7 +47,7 @@ def speed_section(rows: Sequence[Mapping[str, str]], results: pd.DataFrame) -> S
                for (task, size), part in exported.groupby(["task", "batch_size"], sort=False)]
     tables = [latency_table(part, str(task)) for task, part in table.groupby("task", sort=False)]
     conditions = "; ".join(dict.fromkeys(
-        f"{row['cpu']}, {row['threads']:g} thread{'s' * (row['threads'] != 1)}" for row in table.to_dict("records")))
+        f"{row['cpu']}, {number_of('thread', int(row['threads']))}" for row in table.to_dict("records")))
     return Section(
         "Score against time",
         "Milliseconds that a batch of dev rows takes, as long as its longest row (in JAX up to the next of a few "
@@ -145,5 +146,5 @@ def _verdict(letter: str, faster: float, smaller: float, pairs: int) -> str:
     what = ("saves bytes and time" if saves_bytes and saves_time else "saves bytes and not time" if saves_bytes else
             "saves time" if saves_time else "saves neither bytes nor time")
     why = ": the runtime multiplies by zeros as by other numbers" if letter == "P" and not saves_time else ""
-    return (f"{letter} {what}{why} ({numbers}; median over {pairs} pair{'s' * (pairs != 1)} of models in ONNX Runtime "
+    return (f"{letter} {what}{why} ({numbers}; median over {number_of('pair', pairs)} of models in ONNX Runtime "
             "that differ in nothing else).")

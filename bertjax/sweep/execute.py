@@ -15,12 +15,11 @@ from bertjax.compress.prune import apply_masks
 from bertjax.config import QuantizeConfig
 from bertjax.data.batches import Schedule, train_schedule, with_copies
 from bertjax.data.examples import SELECTION
-from bertjax.model.hf import Pretrained, from_pretrained
 from bertjax.params import Params
 from bertjax.study import TrialConfig
-from bertjax.sweep.experiments import model_source
 from bertjax.sweep.inputs import EVAL_BATCH_SIZE, TaskInputs
 from bertjax.sweep.outcome import Outcome, outcome, split_score
+from bertjax.sweep.starts import Starts, with_word_embeddings
 from bertjax.train.loop import Evaluation, Fit, Listener, fit
 from bertjax.train.program import CompiledChunks, place_group, place_schedule, place_table
 from bertjax.train.step import ProgramSpec
@@ -48,35 +47,6 @@ class Executed:
     cost: Cost
     chunks: CompiledChunks
     """What was compiled, to run again on the same task."""
-
-
-@dataclass
-class Starts:
-    """The parameters that trials start from; trials of equal seed share them."""
-
-    inputs: TaskInputs
-    loaded: dict[int, Pretrained]
-
-    def whole(self, trial: TrialConfig) -> Params:
-        """All parameters."""
-        if trial.seed not in self.loaded:
-            self.loaded[trial.seed] = from_pretrained(
-                model_source(trial.model), num_labels=self.inputs.config.num_labels,
-                num_hidden_layers=trial.num_hidden_layers, seed=trial.seed, reinit_pooler=trial.train.reinit_pooler,
-                reinit_head=trial.train.reinit_head and not trial.fine_tuned,
-            )
-        return self.loaded[trial.seed].params
-
-    def used(self, trial: TrialConfig) -> Params:
-        """The parameters with the rows of the word embedding that the task uses."""
-        return with_word_embeddings(self.whole(trial), self.inputs.rows.vocabulary.take)
-
-
-def with_word_embeddings(params: Params, change: Callable[[np.ndarray], np.ndarray]) -> Params:
-    """`params` with another word embedding."""
-    bert = params["bert"]
-    words = {"embedding": change(bert["embeddings"]["word_embeddings"]["embedding"])}
-    return params | {"bert": bert | {"embeddings": bert["embeddings"] | {"word_embeddings": words}}}
 
 
 def program_spec(trials: Sequence[TrialConfig], inputs: TaskInputs, groups: Sequence[QuantizeConfig]) -> ProgramSpec:

@@ -10,16 +10,16 @@ from typing import Any
 import jax
 
 from bertjax.config import require
-from bertjax.model.hf import from_pretrained
 from bertjax.model.sizes import encoder_linear_count, param_count, size_name
 from bertjax.study import StudyConfig, TrialConfig
 from bertjax.sweep.devices import Device, parse_device
-from bertjax.sweep.experiments import model_source
 from bertjax.sweep.inputs import task_inputs
 from bertjax.sweep.outline import Outline, outline
+from bertjax.sweep.starts import load_start
 from bertjax.sweep.teacher import tuned_teacher
 from bertjax.train.mesh import choose_mesh, padded, parse_mesh
 from bertjax.train.trial import orders_of, split_groups, split_programs, student_trials, students, teacher_trial
+from bertjax.words import number_of
 
 log = logging.getLogger(__name__)
 
@@ -69,15 +69,13 @@ def check_inputs(study: StudyConfig) -> None:
     seen: set[Any] = set()
     for trials in [(teacher,) for teacher in teachers(study)] + [program.trials for program in programs(study)]:
         inputs = task_inputs(trials)
-        start = (trials[0].model, trials[0].num_hidden_layers, inputs.config.num_labels)
+        start = (trials[0].model, trials[0].num_hidden_layers, inputs.data.task.name)
         if start not in seen:
-            train, own = trials[0].train, not trials[0].fine_tuned
-            found = from_pretrained(model_source(start[0]), num_hidden_layers=start[1], num_labels=start[2],
-                                    reinit_pooler=train.reinit_pooler and own, reinit_head=train.reinit_head and own)
-            for note in found.notes:
+            for note in load_start(trials[0], inputs).notes:
                 if (start[0], note) not in seen:
                     log.info("%s: %s", start[0], note)
-            seen |= {start, *((start[0], note) for note in found.notes)}
+                    seen.add((start[0], note))
+            seen.add(start)
     for program in programs(study):
         teacher, student = teacher_trial(study, program.task), program.trials[0]
         pair = teacher.trial_id, student.model
@@ -190,9 +188,10 @@ def describe_plan(study: StudyConfig, mesh: str | None = None, device: str = "cp
     widths = [max(len(row[i]) for row in cells) for i in range(len(HEADER))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
     students_ = [row for row in rows if row.role == "student"]
-    summary = (f"{study.name}: {sum(row.trials for row in students_):,} trials in "
-               f"{sum(len(row.programs) for row in students_)} programs, "
-               f"{sum(row.compilations for row in students_)} compilations, {len(rows) - len(students_)} teachers; "
+    summary = (f"{study.name}: {number_of('trial', sum(row.trials for row in students_))} in "
+               f"{number_of('program', sum(len(row.programs) for row in students_))}, "
+               f"{number_of('compilation', sum(row.compilations for row in students_))}, "
+               f"{number_of('teacher', len(rows) - len(students_))}; "
                f"{f'{chips} × {kind.name}' if named else f'{jax.device_count()} {jax.devices()[0].device_kind}'} "
                "device(s)")
     notes = ["steps: of one trial; padding: share of the computed training tokens; bytes/device: parameters, "

@@ -23,10 +23,11 @@ from bertjax.sweep.ledger import Ledger, open_ledger, read_rows
 from bertjax.sweep.outcome import failed_row
 from bertjax.sweep.plan import ProgramPlan, check_inputs, mesh_shape, programs
 from bertjax.sweep.teacher import TeacherDiverged, require_converged, teacher_logits, tuned_row, tuned_teacher
-from bertjax.sweep.view import View, number_of
+from bertjax.sweep.view import View
 from bertjax.train.mesh import make_mesh
 from bertjax.train.program import CompiledChunks
 from bertjax.train.trial import teacher_trial
+from bertjax.words import number_of
 
 log = logging.getLogger(__name__)
 

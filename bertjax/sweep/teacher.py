@@ -24,10 +24,11 @@ from bertjax.data.tasks import METRICS
 from bertjax.metrics import movva_score
 from bertjax.params import Params, paths
 from bertjax.study import TrialConfig
-from bertjax.sweep.execute import program_spec, with_word_embeddings
+from bertjax.sweep.execute import program_spec
 from bertjax.sweep.experiments import model_source
 from bertjax.sweep.inputs import EVAL_BATCH_SIZE, TaskInputs
 from bertjax.sweep.outcome import base_row
+from bertjax.sweep.starts import with_word_embeddings
 from bertjax.train.loop import predict_rows
 from bertjax.train.program import CompiledChunks, place_group, place_table
 from bertjax.train.trial import orders_of

@@ -14,16 +14,12 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from bertjax.sweep.execute import Cost
 from bertjax.sweep.outcome import Outcome
 from bertjax.train.loop import Progress as StepProgress
+from bertjax.words import number_of
 
 log = logging.getLogger(__name__)
 
 PLAIN_SECONDS = 15.0
 """Seconds between two plain lines of one program."""
-
-
-def number_of(thing: str, count: int) -> str:
-    """`1 trial`, `2 trials`."""
-    return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
 
 
 class View:

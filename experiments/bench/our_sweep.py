@@ -30,8 +30,9 @@ from bertjax.data.batches import Schedule, choose_edges, padding_fraction, train
 from bertjax.model import bert
 from bertjax.params import EMBEDDINGS, Params, select
 from bertjax.study import StudyConfig, TrialConfig
-from bertjax.sweep.execute import Starts, program_spec
+from bertjax.sweep.execute import program_spec
 from bertjax.sweep.inputs import EVAL_BATCH_SIZE, TaskInputs, task_inputs
+from bertjax.sweep.starts import Starts
 from bertjax.train import step
 from bertjax.train.loop import Fit, fit, predict_rows
 from bertjax.train.mesh import make_mesh

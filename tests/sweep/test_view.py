@@ -9,8 +9,9 @@ import pytest
 
 from bertjax.sweep import view as view_module
 from bertjax.sweep.execute import Cost
-from bertjax.sweep.view import View, number_of
+from bertjax.sweep.view import View
 from bertjax.train.loop import Progress
+from bertjax.words import number_of
 
 
 def test_things_are_counted_in_english() -> None:

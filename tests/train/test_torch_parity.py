@@ -23,8 +23,9 @@ from bertjax.model.hf import from_pretrained, save_pretrained
 from bertjax.model.hf_config import ProblemType
 from bertjax.params import Params, paths
 from bertjax.study import TrialConfig
-from bertjax.sweep.execute import Starts, program_spec, with_word_embeddings
+from bertjax.sweep.execute import program_spec
 from bertjax.sweep.inputs import TaskInputs, task_inputs
+from bertjax.sweep.starts import Starts, with_word_embeddings
 from bertjax.train.loop import fit
 from bertjax.train.mesh import make_mesh
 from bertjax.train.program import CompiledChunks, place_group, place_schedule, place_table
