@@ -160,7 +160,7 @@ def run(command: Command) -> None:
             from bertjax.artifact.packed_folder import pack_folder
             num_bytes = pack_folder(command.model, command.output, float_type=command.float_type,
                                     entropy=command.entropy)
-            print(f"written: {command.output} ({num_bytes:,} bytes of model)")
+            print(f"written: {command.output} (model.bertjax: {num_bytes:,} bytes on disk)")
         case Inspect():
             from bertjax.report.inspection import show_model
             show_model(command.artifact, command.png)
@@ -281,4 +281,4 @@ def export(command: Export) -> None:
     data = load_rows(command.task, values, classes) if named else None
     made = export(command.model, command.format, command.output, data, command.static_activations,
                   unsigned_weights=True if command.portable else None)
-    print(f"written: {made.folder} ({made.num_bytes:,} bytes)\nparity:  {made.parity}")
+    print(f"written: {made.folder} (all its files: {made.num_bytes:,} bytes on disk)\nparity:  {made.parity}")

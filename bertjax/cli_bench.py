@@ -55,7 +55,7 @@ def bench_inference(command: BenchInference, values: Mapping[str, Any]) -> None:
                              static=has_train)
     result = bench_inference(models, data, settings)
     if command.output:
-        from bertjax.sweep.ledger import write_text
+        from bertjax.files import write_text
         write_text(command.output, json.dumps(result, indent=1) + "\n")
     written = keep(result, targets)
     if not sys.stdout.isatty():
@@ -111,8 +111,9 @@ def data_of(
 
 
 def keep(result: Mapping[str, Any], targets: Mapping[str, Target]) -> list[Path]:
-    """Writes the rows of run directories' trials into their latency.csv."""
-    from bertjax.sweep.kept import write_latency
+    """Writes the rows of run directories' trials into their latency.csv, and from there into their results.csv."""
+    from bertjax.sweep.latency_file import write_latency
+    from bertjax.sweep.ledger import Ledger
     by_folder: dict[Path, list[dict[str, Any]]] = {}
     for row in result["rows"]:
         target = targets.get(row["artifact"])  # none: the float values of a quantized model, which are no trial's
@@ -120,4 +121,7 @@ def keep(result: Mapping[str, Any], targets: Mapping[str, Target]) -> list[Path]
             trial = {"trial_id": target.kept.trial_id, "task": target.kept.task, "methods": target.kept.methods}
             by_folder.setdefault(target.run_dir, []).append(
                 {**trial, "threads": result["threads"], "cpu": result["cpu"], **row})
-    return [write_latency(folder, rows) for folder, rows in by_folder.items()]
+    written = [write_latency(folder, rows) for folder, rows in by_folder.items()]
+    for folder in by_folder:
+        Ledger(folder).write_tables()
+    return written

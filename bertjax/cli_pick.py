@@ -48,7 +48,7 @@ def read_candidates(command: Pick) -> pd.DataFrame:
     from bertjax.report.predictions import read_predictions
     from bertjax.report.reading import read_results, read_study
     from bertjax.report.selection import select_rates
-    from bertjax.sweep.kept import read_latency
+    from bertjax.sweep.latency_file import read_latency
     results = read_results(command.run_dir / "results.csv")
     tasks = list(results["task"].unique())
     require(command.task is not None or len(tasks) == 1,
@@ -59,7 +59,8 @@ def read_candidates(command: Pick) -> pd.DataFrame:
     require(command.max_mb is None and command.max_drop is None or bool(chosen["size_bytes_disk"].notna().any()),
             f"--max-mb and --max-drop compare the sizes of packed files, and {command.run_dir} has none in its "
             "results.csv, which is of a former version: sweep again")
-    times = read_latency(command.run_dir, command.runtime, command.batch_size)
+    times = {trial_id: measured.p50_ms for trial_id, measured in
+             read_latency(command.run_dir, command.runtime, command.batch_size).items()}
     require(command.max_ms is None or not times.keys().isdisjoint(chosen["trial_id"]),
             f"--max-ms needs the milliseconds of batches of {command.batch_size} in {command.runtime}: "
             f"run `bertjax bench inference {shlex.quote(str(command.run_dir))}` first")
@@ -120,5 +121,5 @@ def lines(chosen: dict[str, Any], command: Pick) -> list[tuple[str, str]]:
 
 def figures(candidate: dict[str, Any]) -> str:
     """Score, size and time of a candidate, those that are known."""
-    known = [("score", "{:.2f} points"), ("mb", "{:.2f} MB"), ("ms", "{:.3g} ms")]
+    known = [("score", "{:.2f} points"), ("mb", "{:.2f} MB packed"), ("ms", "{:.3g} ms")]
     return ", ".join(form.format(candidate[name]) for name, form in known if candidate[name] is not None)

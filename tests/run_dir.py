@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from bertjax.config import DataConfig
-from bertjax.sweep.ledger import RESULT_COLUMNS
+from bertjax.sweep.results import RESULT_COLUMNS
 
 
 def make_run_dir(folder: Path, trials: Mapping[str, tuple[str, str]], model: Path | None, data: DataConfig) -> Path:

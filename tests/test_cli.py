@@ -304,7 +304,7 @@ def test_pack_and_inspect_a_model_from_the_command_line(tmp_path: Path, capsys: 
     model = make_model_dir(tmp_path / "model")
     assert exit_of("pack", str(model), "--output", str(tmp_path / "small"), "--float-type", "float16") == 0
     num_bytes = (tmp_path / "small" / "model.bertjax").stat().st_size
-    assert capsys.readouterr().out == f"written: {tmp_path / 'small'} ({num_bytes:,} bytes of model)\n"
+    assert capsys.readouterr().out == f"written: {tmp_path / 'small'} (model.bertjax: {num_bytes:,} bytes on disk)\n"
     assert exit_of("inspect", str(tmp_path / "small"), "--png", str(tmp_path / "parts.png")) == 0
     out = capsys.readouterr().out
     assert f"{num_bytes:,}" in out and "float16" in out and "paper (A" in out

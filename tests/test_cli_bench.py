@@ -65,7 +65,6 @@ def test_a_run_directory_gets_a_row_for_each_trial_runtime_and_batch(
 ) -> None:
     data = DataConfig(train_file=str(folder.parent / "dev.csv"), dev_file=str(folder.parent / "dev.csv"))
     run = make_run_dir(tmp_path / "run", {"1a": ("own-dev", "none")}, folder, data)
-    (run / "results.csv").write_text("untouched")
     assert exit_of(run, *FAST, "--output", tmp_path / "new" / "out.json") == 0
     result = json.loads(capsys.readouterr().out)
     assert result == json.loads((tmp_path / "new" / "out.json").read_text())
@@ -75,7 +74,19 @@ def test_a_run_directory_gets_a_row_for_each_trial_runtime_and_batch(
         ("1a", "none", "own-dev", runtime, "2") for runtime in ("jax", "onnxruntime", "onnxruntime int8_dynamic")]
     assert [float(row["p50_ms"]) for row in rows] == [row["p50_ms"] for row in result["rows"]]
     assert all(row["cpu"] == result["cpu"] and row["threads"] == "1" for row in rows)
-    assert (run / "results.csv").read_text() == "untouched"
+    (trial,) = results_of(run)
+    assert (trial["trial_id"], trial["p50_ms"]) == ("1a", "")  # results.csv has batch 1
+    assert exit_of(run, *FAST[:-1], "1") == 0
+    (trial,) = results_of(run)
+    with (run / "latency.csv").open(newline="") as file:
+        (row,) = (row for row in csv.DictReader(file) if (row["runtime"], row["batch_size"]) == ("onnxruntime", "1"))
+    for name in ("p50_ms", "p95_ms", "rows_per_second"):
+        assert float(trial[name]) == float(row[name]) > 0
+
+
+def results_of(run: Path) -> list[dict[str, str]]:
+    with (run / "results.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def test_people_get_a_table(

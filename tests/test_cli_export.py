@@ -50,7 +50,7 @@ def test_export_says_where_how_large_and_how_far(
     assert exit_of("export", folder, "--format", format, "--output", out, "--dev-file", dev_file(tmp_path)) == 0
     written, compared = capsys.readouterr().out.splitlines()
     num_bytes = sum(file.stat().st_size for file in out.iterdir())
-    assert written == f"written: {out} ({num_bytes:,} bytes)"
+    assert written == f"written: {out} (all its files: {num_bytes:,} bytes on disk)"
     assert compared.startswith("parity:  3 rows: logits differ by ") and "; score " in compared
 
 

@@ -13,7 +13,7 @@ from bertjax import cli
 from bertjax.cli_args import Export
 from bertjax.cli_pick import export_command
 from bertjax.config import DataConfig
-from bertjax.sweep.kept import LATENCY_COLUMNS, write_latency
+from bertjax.sweep.latency_file import LATENCY_COLUMNS, write_latency
 from bertjax.sweep.ledger import Ledger
 from tests.run_dir import make_run_dir
 
@@ -58,7 +58,7 @@ def test_pick_answers_in_json_where_no_one_looks(run_dir: Path, capsys: pytest.C
     assert found["drop"] == pytest.approx(1.0) and found["trial_ids"] == ["3"]
     assert found["folder"] == str(run_dir / "trials" / "3")
     assert found["export"] == f"bertjax export '{run_dir}/trials/3' --format onnx --output 3-onnx --task rte"
-    assert found["next"]["methods"] == "Q" and found["why_not_next"] == "18.1 MB, above 16"
+    assert found["next"]["methods"] == "Q" and found["why_not_next"] == "18.1 MB packed, above 16"
     assert found["next"]["folder"] is found["next"]["export"] is None
 
 
@@ -94,7 +94,8 @@ def test_milliseconds_are_those_of_the_bench(run_dir: Path, capsys: pytest.Captu
     assert exit_of("pick", run_dir, "--max-ms", 5) == 2
     assert "--max-ms needs the milliseconds of batches of 1 in onnxruntime: run `bertjax bench inference '" in (
         capsys.readouterr().err)
-    rows = [dict.fromkeys(LATENCY_COLUMNS, "") | {"trial_id": key, "runtime": runtime, "batch_size": 1, "p50_ms": ms}
+    rows = [dict.fromkeys(LATENCY_COLUMNS, "") | {"trial_id": key, "runtime": runtime, "batch_size": 1, "p50_ms": ms,
+                                               "p95_ms": ms, "rows_per_second": 1e3 / ms}
             for key, runtime, ms in (("1", "onnxruntime", 9.0), ("1", "onnxruntime int8_dynamic", 1.0),
                                      ("2", "onnxruntime", 4.5), ("3", "onnxruntime", 4.0), ("3", "jax", 7.0))]
     path = write_latency(run_dir, rows)
@@ -105,15 +106,16 @@ def test_milliseconds_are_those_of_the_bench(run_dir: Path, capsys: pytest.Captu
     path.write_text(path.read_text().replace("4.5", "soon"))
     capsys.readouterr()
     assert exit_of("pick", run_dir, "--max-ms", 5) == 2
-    assert "latency.csv must have milliseconds in p50_ms (could not convert string to float: 'soon')" in (
-        capsys.readouterr().err)
+    error = capsys.readouterr().err
+    assert "latency.csv must have numbers in p50_ms, p95_ms, rows_per_second (could not convert string to float: " \
+           "'soon')" in error
 
 
 def test_nothing_within_the_limit_names_what_is_closest(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert exit_of("pick", run_dir, "--max-mb", 5) == 2
     error = capsys.readouterr().err
     assert error.startswith("bertjax: no model of rte is within the limits; the closest is QP")
-    assert error.endswith("15.6 MB, above 5\n")
+    assert error.endswith("15.6 MB packed, above 5\n")
 
 
 def test_pick_needs_a_limit_results_and_one_task(

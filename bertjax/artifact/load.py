@@ -52,7 +52,7 @@ class Model:
     dropped: int | None = field(default=None, kw_only=True)
     """Encoder weights that pruning dropped, of a model that was packed; None: those that are zero."""
     origin: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
-    """trial_id, task, methods and base_model, where a sweep made it; else empty."""
+    """Where a sweep made it: trial_id, task, methods, base_model, its licence if known, and scores."""
     dtype: Dtype = field(default="float32", kw_only=True)
     """Compute type of its activations; its parameters and logits are float32."""
 

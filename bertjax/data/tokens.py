@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -16,6 +14,7 @@ import numpy as np
 
 from bertjax.config import InputError
 from bertjax.data.examples import Examples
+from bertjax.files import npz, write_bytes
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -145,14 +144,7 @@ def _read_cache(path: Path, rows: int) -> tuple[np.ndarray, np.ndarray, np.ndarr
 
 def _write_cache(path: Path, arrays: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez(file, input_ids=arrays[0], offsets=arrays[1], second_start=arrays[2])
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    write_bytes(path, npz(False, input_ids=arrays[0], offsets=arrays[1], second_start=arrays[2]))
 
 
 def _is_cased(vocabulary: Path) -> bool:

@@ -196,13 +196,13 @@ def _support(table: pd.DataFrame) -> str:
     smallest = next((row for tolerance in TOLERANCES if (row := smallest_within(table, tolerance)) is not None), None)
     if smallest is not None:
         texts.append(f"It is the smallest such model: {megabytes(smallest['size_bytes'])} instead of "
-                     f"{megabytes(base['size_bytes'])}, {smallest['score_mean']:.1f} against {base['score_mean']:.1f} "
-                     "points.")
+                     f"{megabytes(base['size_bytes'])} by paper convention A, {smallest['score_mean']:.1f} against "
+                     f"{base['score_mean']:.1f} points.")
     budget = base["size_bytes"] * BUDGET
     row = best_within(table, budget)
     if row is not None:
-        texts.append(f"With a quarter of the bytes to spend ({megabytes(budget)}), {row['label']} scores best: "
-                     f"{row['score_mean']:.1f} points in {megabytes(row['size_bytes'])}.")
+        texts.append(f"With a quarter of the bytes to spend ({megabytes(budget)} by paper convention A), "
+                     f"{row['label']} scores best: {row['score_mean']:.1f} points in {megabytes(row['size_bytes'])}.")
     return " ".join(texts)
 
 

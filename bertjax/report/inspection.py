@@ -17,8 +17,8 @@ from rich.text import Text
 from bertjax.artifact.inspection import Inspection, inspect_model
 from bertjax.artifact.named_sizes import megabytes
 from bertjax.config import InputError, require
+from bertjax.files import write_bytes
 from bertjax.report.plots import style
-from bertjax.sweep.ledger import write_bytes
 
 KINDS = {"values": ("█", "blue", "#123f9c"), "places": ("▓", "dark_orange", "#dd7410"),
          "scales": ("▒", "green", "#169c78"), "header": ("░", "grey62", "#80868f")}
@@ -97,7 +97,7 @@ def _title(inspection: Inspection) -> str:
     config, origin = inspection.model.config, inspection.model.origin
     of = "".join(f", {origin[name]}" for name in ("task", "methods") if name in origin)
     return (f"{config.num_hidden_layers} layers, hidden size {config.hidden_size}{of}: "
-            f"{megabytes(inspection.file_bytes)}")
+            f"{megabytes(inspection.file_bytes)} on disk")
 
 
 def _layers(inspection: Inspection) -> Table:

@@ -16,6 +16,7 @@ import vl_convert
 from markupsafe import Markup
 
 from bertjax.artifact.size import BYTES_PER_MB
+from bertjax.files import write_bytes
 from bertjax.report.analysis import analyse, analysis_tables
 from bertjax.report.comparison import compare, compare_means
 from bertjax.report.comparison_sections import comparison_section, means_section
@@ -38,8 +39,8 @@ from bertjax.report.tables import (
     varying,
 )
 from bertjax.study import METHODS
-from bertjax.sweep.kept import latency_rows
-from bertjax.sweep.ledger import RESULT_COLUMNS, TEXT_COLUMNS, write_bytes
+from bertjax.sweep.latency_file import latency_rows
+from bertjax.sweep.results import RESULT_COLUMNS, TEXT_COLUMNS
 
 SVG_SHAPES = {
     "circle": '<circle cx="8" cy="8" r="5.2"/>', "square": '<rect x="3" y="3" width="10" height="10"/>',
@@ -53,7 +54,7 @@ NEAR = 5.0
 
 SIZE_TITLES = {"size_bytes_fp32": "fp32 MB", "size_bytes_paper": "size MB (paper)", "size_bytes_disk": "file MB",
                "size_bytes_entropy": "entropy MB"}
-"""The sizes of the table of trials, each by its convention; see `bertjax.sweep.ledger.RESULT_COLUMNS`."""
+"""The sizes of the table of trials, each by its convention; see `bertjax.sweep.results.RESULT_COLUMNS`."""
 
 TITLES = {"score_against_size": "Score against size", "learning_curves": "Learning curves"}
 """The figures that every study has, by the name of their PNG."""

@@ -14,7 +14,7 @@ from bertjax.report.bootstrap import Predictions, resample, with_interval
 from bertjax.report.cube import score_cube
 from bertjax.report.tables import SETTING, labels
 
-UNITS = {"mb": "MB", "ms": "ms", "drop": "points lost"}
+UNITS = {"mb": "MB packed", "ms": "ms", "drop": "points lost"}
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Pick:
     next: pd.Series | None
     """None where no model is better."""
     why_not: str
-    """What keeps `next` out, e.g. "69.6 MB, above 12"."""
+    """What keeps `next` out, e.g. "69.6 MB packed, above 12"."""
 
 
 def candidates(

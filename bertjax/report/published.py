@@ -14,7 +14,7 @@ from bertjax.artifact.size import size_bytes_fp32, size_bytes_paper
 from bertjax.model.sizes import encoder_linear_count, param_count, size_config
 from bertjax.report.tables import clean
 from bertjax.sweep.experiments import installed_folder
-from bertjax.sweep.ledger import RESULT_COLUMNS
+from bertjax.sweep.results import RESULT_COLUMNS
 
 PAPER = "arXiv:2208.09684"
 PUBLISHED_TASK = "mean over eight GLUE tasks"

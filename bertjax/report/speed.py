@@ -12,13 +12,8 @@ from bertjax.artifact.size import BYTES_PER_MB
 from bertjax.report.plots import Figure, latency_chart
 from bertjax.report.sections import EMPTY, Cell, PageTable, Section
 from bertjax.report.tables import labels, pareto_front
+from bertjax.sweep.latency_file import EXPORTED, STATIC
 from bertjax.words import number_of
-
-EXPORTED = "onnxruntime"
-"""The runtime of the plots; behind it may stand how a float model was quantized without training, or `STATIC`."""
-
-STATIC = "onnxruntime static"
-"""The runtime of a model with Q whose activations were given fixed scales."""
 
 SETTINGS = ("task", "methods", "model", "num_hidden_layers", "sparsity", "weight_bits")
 """Of a model: what its bytes and its time can depend on."""
@@ -36,7 +31,7 @@ def speed_section(rows: Sequence[Mapping[str, str]], results: pd.DataFrame) -> S
     """The section; None where no model of the results was measured.
 
     Args:
-        rows: Of `bertjax.sweep.kept.latency_rows`.
+        rows: Of `bertjax.sweep.latency_file.latency_rows`.
         results: Rows of `tables.clean`.
     """
     table = measured(rows, results) if rows else results.iloc[:0]

@@ -14,7 +14,7 @@ import pandas as pd
 
 from bertjax.config import SIZES, InputError
 from bertjax.study import AUGMENTED, METHODS
-from bertjax.sweep.ledger import ADDED_COLUMNS, RESULT_COLUMNS, TEXT_COLUMNS
+from bertjax.sweep.results import ADDED_COLUMNS, RESULT_COLUMNS, TEXT_COLUMNS
 
 SETTING = ("model", "size", "num_hidden_layers", "methods", "sparsity", "weight_bits", "activation_bits",
            "distill_weight", "temperature", "copies", "learning_rate", "epochs")

@@ -2,7 +2,7 @@
 
     DIR/study.json                     the study
     DIR/data.json                      a hash of the rows of each task that trials were trained on
-    DIR/results.csv, teachers.csv      a row per trial, made from the trials' own rows
+    DIR/results.csv, teachers.csv      a row per trial, made from the trials' own rows and latency.csv
     DIR/trials/<trial_id>/             config.json, metrics.json (per epoch), predictions.npz (logits and labels of the
                                        dev rows), model/ and packed/ if its model was kept, and result.json, written
                                        last
@@ -11,10 +11,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,38 +23,14 @@ import numpy as np
 
 from bertjax.artifact.packed.model import PACKED_FILE
 from bertjax.config import InputError, require, to_json
+from bertjax.files import npz, write_bytes, write_text
 from bertjax.study import StudyConfig, TrialConfig
-
-Row = Mapping[str, Any]
-"""A trial's values of `RESULT_COLUMNS`; None where a column does not apply."""
-
-RESULT_COLUMNS = (
-    "trial_id", "task", "model", "size", "num_hidden_layers", "teacher", "methods", "sparsity", "weight_bits",
-    "activation_bits", "distill_weight", "temperature", "seed", "learning_rate", "epochs", "steps", "status", "score",
-    "score_movva", "accuracy", "f1", "mcc", "pearson", "spearman", "accuracy_mismatched", "params", "size_bytes_fp32",
-    "size_bytes_paper", "size_bytes_disk", "size_bytes_entropy", "train_seconds", "copies", "select_score",
-    "selected_epoch",
-)
-"""The columns of results.csv and teachers.csv.
-
-`params`, `size_bytes_fp32` and `size_bytes_paper` are by the convention of arXiv:2208.09684, without the task head.
-`size_bytes_disk` is what the trial's `packed/model.bertjax` has, without entropy coding, and `size_bytes_entropy` what
-its codes and masks would take at their entropy, without a header; in both the task head counts, and both are blank
-where a trial diverged. They do not depend on whether the model was kept.
-"""
-
-ADDED_COLUMNS: Row = {"size_bytes_disk": None, "size_bytes_entropy": None, "copies": 0, "select_score": None,
-                      "selected_epoch": None}
-"""Columns that came later, with their value in the results of former versions."""
-
-TEXT_COLUMNS = ("trial_id", "task", "model", "size", "teacher", "methods", "status")
-"""Columns that stay text: a `trial_id` such as 12e456789012 would read as a number."""
+from bertjax.sweep.latency_file import Measured, read_latency
+from bertjax.sweep.results import ADDED_COLUMNS, FINISHED, RESULT_COLUMNS, Row, table_order, write_rows
 
 AXES = ("sizes", "layers", "tasks", "methods", "copies", "sparsities", "learning_rates", "distill_weights",
         "temperatures", "seeds")
 """Fields of a study that may grow between two runs in one directory; all others must stay."""
-
-FINISHED = ("done", "diverged")
 
 MOST_SAID = 5
 """Settings that an error names at most, where two studies differ."""
@@ -127,9 +100,7 @@ class Ledger:
         write_text(folder / "config.json", to_json(trial) + "\n")
         write_text(folder / "metrics.json", json.dumps(list(metrics), indent=1) + "\n")
         if predictions is not None:
-            arrays = io.BytesIO()
-            np.savez_compressed(arrays, allow_pickle=False, **predictions)
-            write_bytes(folder / "predictions.npz", arrays.getvalue())
+            write_bytes(folder / "predictions.npz", npz(True, **predictions))
         write_text(folder / "result.json", json.dumps(dict(row), indent=1) + "\n")
 
     def adopt(self, trials: Iterable[TrialConfig], rows: Mapping[str, Row]) -> int:
@@ -152,11 +123,15 @@ class Ledger:
     def rows(self, kind: str = "trials") -> list[Row]:
         """All results of `trials` or `teachers`, in the order of the table: by task, size, methods and setting."""
         found = [_read_row(path) for path in sorted((self.run_dir / kind).glob("*/result.json"))]
-        return sorted((row for row in found if row is not None), key=_table_order)
+        return sorted((row for row in found if row is not None), key=table_order)
 
     def write_tables(self) -> None:
-        """Writes results.csv, and teachers.csv if there are teachers."""
-        write_rows(self.run_dir / "results.csv", self.rows())
+        """Writes results.csv, with what latency.csv has of its trials, and teachers.csv if there are teachers."""
+        measured = read_latency(self.run_dir)
+        nothing = dict.fromkeys(Measured._fields)
+        write_rows(self.run_dir / "results.csv", [
+            {**row, **(measured[row["trial_id"]]._asdict() if row["trial_id"] in measured else nothing)}
+            for row in self.rows()])
         if teachers := self.rows("teachers"):
             write_rows(self.run_dir / "teachers.csv", teachers)
 
@@ -165,7 +140,8 @@ def open_ledger(run_dir: Path, study: StudyConfig) -> Ledger:
     """The ledger of a new or continued run directory, which is `study`'s once that is kept (`Ledger.keep_study`).
 
     Raises:
-        InputError: The directory cannot be written, or holds a study that differs in more than the grid's axes.
+        InputError: The directory cannot be written, or holds a study that differs in more than the grid's axes, or a
+            latency.csv that is none.
     """
     path = run_dir / "study.json"
     try:
@@ -175,6 +151,7 @@ def open_ledger(run_dir: Path, study: StudyConfig) -> Ledger:
         tempfile.TemporaryFile(dir=run_dir).close()
     except OSError as error:
         raise InputError(f"the run directory must be a folder that can be written, got {run_dir}: {error}") from error
+    read_latency(run_dir)  # a damaged file is refused now, not once the results are to be written
     return Ledger(run_dir)
 
 
@@ -245,70 +222,3 @@ def _read_row(path: Path) -> Row | None:
         return None
     row = {**ADDED_COLUMNS, **row}
     return row if set(RESULT_COLUMNS) <= set(row) else None
-
-
-def _table_order(row: Row) -> tuple:
-    methods = row["methods"]
-    return (row["task"], row["params"], row["model"], row["num_hidden_layers"],
-            0 if methods == "none" else len(methods), ["QKPA".find(letter) for letter in methods],
-            row["copies"], row["sparsity"], row["learning_rate"] or 0.0, row["distill_weight"], row["temperature"],
-            row["seed"], row["trial_id"])
-
-
-def write_rows(path: Path, rows: Sequence[Row]) -> None:
-    """Writes rows as CSV with `RESULT_COLUMNS`; None becomes blank."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, RESULT_COLUMNS, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(path, text.getvalue())
-
-
-def read_rows(path: Path) -> dict[str, Row]:
-    """The finished trials of a results.csv by their ids, in the types that a ledger keeps.
-
-    Raises:
-        InputError: The file is missing, is no table, or lacks a column.
-    """
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            lines = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path} must be the results.csv of a sweep; it cannot be read ({error})") from error
-    lacking = [name for name in RESULT_COLUMNS if lines and name not in {*lines[0], *ADDED_COLUMNS}]
-    require(not lacking, f"{path} must have the columns of a sweep's results.csv; missing: {', '.join(lacking)}")
-    rows: list[Row] = []
-    for number, line in enumerate(lines, start=2):
-        try:
-            values = {name: _parsed(name, line[name]) for name in RESULT_COLUMNS if name in line}
-        except ValueError as error:
-            raise InputError(f"{path} line {number} must be a trial of a sweep's results.csv: {error}") from error
-        rows.append({**ADDED_COLUMNS, **values})
-    return {str(row["trial_id"]): row for row in rows if row["status"] in FINISHED}
-
-
-def _parsed(name: str, text: str | None) -> Any:
-    if not text:
-        return None
-    if name in TEXT_COLUMNS:
-        return text
-    number = float(text)
-    return int(number) if number.is_integer() and "." not in text and "e" not in text.lower() else number
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a text file that is there whole or not at all."""
-    write_bytes(path, text.encode())
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Writes a file that is there whole or not at all."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            os.fchmod(file.fileno(), 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from bertjax.artifact.card import licence_of
 from bertjax.artifact.packed.model import PackedModel, pack_model
 from bertjax.artifact.packed.pack import size_bytes_entropy
 from bertjax.artifact.packed_folder import write_packed_folder
@@ -19,8 +20,9 @@ from bertjax.study import TrialConfig
 from bertjax.sweep.execute import Executed
 from bertjax.sweep.experiments import MINILM, MINILM_PACKAGE
 from bertjax.sweep.inputs import TaskInputs
-from bertjax.sweep.ledger import Ledger, Row
+from bertjax.sweep.ledger import Ledger
 from bertjax.sweep.outcome import Outcome
+from bertjax.sweep.results import Row
 
 log = logging.getLogger(__name__)
 
@@ -52,21 +54,22 @@ def _kept(ledger: Ledger, made: Executed, outcome: Outcome, inputs: TaskInputs, 
     trial = outcome.trial
     if outcome.row["status"] != "done":
         return outcome
-    params = made.params(trial)
-    packed = pack_trial(trial, params, inputs)
+    params, origin = made.params(trial), origin_of(trial, outcome.row, inputs)
+    packed = pack_trial(trial, params, inputs, origin)
     outcome = replace(outcome, row=outcome.row | size_columns(packed))
     if trial.trial_id in chosen:
-        save_model(ledger.model_folder(trial), trial, params, inputs)
+        save_model(ledger.model_folder(trial), trial, params, inputs, origin)
         if packed is not None:
-            write_packed_folder(ledger.packed_folder(trial), packed, inputs.tokenizer,
-                                scores_in_words(trial, outcome.row, inputs))
+            write_packed_folder(ledger.packed_folder(trial), packed, inputs.tokenizer)
     return outcome
 
 
-def save_model(folder: Path, trial: TrialConfig, params: Params, inputs: TaskInputs) -> None:
+def save_model(
+    folder: Path, trial: TrialConfig, params: Params, inputs: TaskInputs, origin: Mapping[str, str]
+) -> None:
     """Writes a trial's model with its tokenizer, its label names, how it is quantized and where it is from."""
     task = inputs.data.task
-    extras: dict[str, Any] = {"max_length": trial.data.max_length, "origin": origin_of(trial)}
+    extras: dict[str, Any] = {"max_length": trial.data.max_length, "origin": dict(origin)}
     if trial.quantize.weight_bits is not None:
         extras["quantize"] = asdict(trial.quantize)
     if trial.train.dtype != "float32":
@@ -77,11 +80,13 @@ def save_model(folder: Path, trial: TrialConfig, params: Params, inputs: TaskInp
     )
 
 
-def pack_trial(trial: TrialConfig, params: Params, inputs: TaskInputs) -> PackedModel | None:
+def pack_trial(
+    trial: TrialConfig, params: Params, inputs: TaskInputs, origin: Mapping[str, str]
+) -> PackedModel | None:
     """A trial's model, packed without entropy coding; None, with a line in the log, if a parameter is not finite."""
     try:
         return pack_model(params, inputs.config, trial.quantize, label_names=inputs.data.task.label_names,
-                          max_length=trial.data.max_length, origin=origin_of(trial), dtype=trial.train.dtype)
+                          max_length=trial.data.max_length, origin=origin, dtype=trial.train.dtype)
     except InputError as error:  # one that no dev row reads, such as that of a late position
         log.warning("%s has no packed model: %s", trial.trial_id, error)
         return None
@@ -94,12 +99,18 @@ def size_columns(packed: PackedModel | None) -> dict[str, int | None]:
     return {"size_bytes_disk": packed.num_bytes, "size_bytes_entropy": size_bytes_entropy(packed.packed)}
 
 
-def origin_of(trial: TrialConfig) -> dict[str, str]:
-    """Where a trial's model is from, as it is kept in the model's own files."""
+def origin_of(trial: TrialConfig, row: Row, inputs: TaskInputs) -> dict[str, str]:
+    """Where a trial's model is from and what it scores, as it is kept in the model's own files: wherever they are
+    copied, their cards can say so."""
     # Of a folder its name: where it lies on this machine says nothing elsewhere.
     base = f"{MINILM} (package {MINILM_PACKAGE})" if trial.model == MINILM else \
         Path(trial.model).name if Path(trial.model).expanduser().is_dir() else trial.model
-    return {"trial_id": trial.trial_id, "task": trial.task, "methods": trial.methods, "base_model": base}
+    origin = {"trial_id": trial.trial_id, "task": trial.task, "methods": trial.methods, "base_model": base}
+    if licence := licence_of(trial.model):
+        origin["licence"] = licence
+    if row["status"] == "done":
+        origin["scores"] = scores_in_words(trial, row, inputs)
+    return origin
 
 
 def scores_in_words(trial: TrialConfig, row: Row, inputs: TaskInputs) -> str:

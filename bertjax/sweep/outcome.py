@@ -16,7 +16,7 @@ from bertjax.metrics import constant_loss, glue_score, movva_score, score_predic
 from bertjax.model.sizes import encoder_linear_count, param_count, size_name
 from bertjax.study import TrialConfig
 from bertjax.sweep.inputs import TaskInputs
-from bertjax.sweep.ledger import RESULT_COLUMNS
+from bertjax.sweep.results import RESULT_COLUMNS
 from bertjax.train.state import StepMetrics
 
 DIVERGED_FACTOR = 2.0

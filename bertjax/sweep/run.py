@@ -19,9 +19,10 @@ from bertjax.study import StudyConfig, TrialConfig
 from bertjax.sweep import models
 from bertjax.sweep.execute import execute
 from bertjax.sweep.inputs import TaskInputs, cache_dir, task_data, task_inputs, teacher_inputs
-from bertjax.sweep.ledger import Ledger, open_ledger, read_rows
+from bertjax.sweep.ledger import Ledger, open_ledger
 from bertjax.sweep.outcome import failed_row
 from bertjax.sweep.plan import ProgramPlan, check_inputs, mesh_shape, programs
+from bertjax.sweep.results import read_rows
 from bertjax.sweep.teacher import TeacherDiverged, require_converged, teacher_logits, tuned_row, tuned_teacher
 from bertjax.sweep.view import View
 from bertjax.train.mesh import make_mesh
@@ -159,9 +160,10 @@ def _run_program(
         for trial in trials:
             ledger.record(trial, failed_row(trial, inputs, f"{type(error).__name__}: {error}"), [])
         return None
-    for outcome in models.keep_models(ledger, made, inputs, keep_models):
+    outcomes = models.keep_models(ledger, made, inputs, keep_models)
+    for outcome in outcomes:
         ledger.record(outcome.trial, outcome.row, outcome.metrics, outcome.predictions)
-    view.finished(title, made.outcomes, made.cost)
+    view.finished(title, outcomes, made.cost)
     return made.chunks
 
 
@@ -177,8 +179,8 @@ def _teacher_outputs(
         model = tuned_teacher(teacher, inputs)
         if ledger.missing([teacher]):
             params = jax.tree.map(np.asarray, model.params)
-            row = tuned_row(teacher, inputs, model) | models.size_columns(models.pack_trial(teacher, params, inputs))
-            ledger.record(teacher, row, [])
+            packed = models.pack_trial(teacher, params, inputs, model.origin)
+            ledger.record(teacher, tuned_row(teacher, inputs, model) | models.size_columns(packed), [])
     else:
         folder = ledger.model_folder(teacher)
         if ledger.missing([teacher]) or not (folder / "config.json").is_file():
@@ -202,8 +204,9 @@ def _train_teacher(
         ledger.record(teacher, result.row, result.metrics, result.predictions)
         require_converged(teacher, result.row)
     params = made.params(teacher)
-    models.save_model(ledger.model_folder(teacher), teacher, params, inputs)
-    row = result.row | models.size_columns(models.pack_trial(teacher, params, inputs))
+    origin = models.origin_of(teacher, result.row, inputs)
+    models.save_model(ledger.model_folder(teacher), teacher, params, inputs, origin)
+    row = result.row | models.size_columns(models.pack_trial(teacher, params, inputs, origin))
     ledger.record(teacher, row, result.metrics, result.predictions)
-    view.finished(title, made.outcomes, made.cost)
+    view.finished(title, [replace(result, row=row)], made.cost)
     return made.chunks

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
-import tempfile
 import time
 import zipfile
 import zlib
@@ -21,6 +19,7 @@ from jaxtyping import Float
 from bertjax.artifact.load import Model, load
 from bertjax.config import FLOAT, require
 from bertjax.data.tasks import METRICS
+from bertjax.files import npz, write_bytes
 from bertjax.metrics import movva_score
 from bertjax.params import Params, paths
 from bertjax.study import TrialConfig
@@ -127,11 +126,4 @@ def _read(path: Path, shape: tuple[int, int]) -> np.ndarray | None:
 
 def _write(path: Path, logits: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez(file, logits=logits)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    write_bytes(path, npz(False, logits=logits))

@@ -11,6 +11,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from bertjax.artifact.size import BYTES_PER_MB
 from bertjax.sweep.execute import Cost
 from bertjax.sweep.outcome import Outcome
 from bertjax.train.loop import Progress as StepProgress
@@ -86,8 +87,10 @@ class View:
             score = f"{row['score']:6.2f}" if row["score"] is not None else row["status"]
             extra = "" if row["learning_rate"] is None else f"lr {row['learning_rate']:g}"
             extra += f"  copies {row['copies']}" if row["copies"] else ""
-            log.info("  %-4s %s  seed %d  %s  %.1f MB", row["methods"], score, row["seed"], extra,
-                     row["size_bytes_paper"] / 1e6)
+            sizes = f"{row['size_bytes_paper'] / BYTES_PER_MB:.1f} MB by the paper"
+            if packed := row["size_bytes_disk"]:
+                sizes += f", {packed / BYTES_PER_MB:.1f} MB packed"
+            log.info("  %-4s %s  seed %d  %s  %s", row["methods"], score, row["seed"], extra, sizes)
 
     def note(self, text: str) -> None:
         """Something a user should know."""

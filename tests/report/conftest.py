@@ -13,7 +13,7 @@ import pytest
 from bertjax.artifact.size import size_bytes_fp32, size_bytes_paper
 from bertjax.config import to_json
 from bertjax.study import METHODS, StudyConfig
-from bertjax.sweep.ledger import RESULT_COLUMNS
+from bertjax.sweep.results import RESULT_COLUMNS
 
 PARAMS, LINEAR = 17_386_368, 5_308_416
 TASKS = {"mrpc": 82.4, "gloss-pair": 76.3}

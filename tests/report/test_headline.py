@@ -34,7 +34,7 @@ def test_smallest_model_within_each_tolerance(study) -> None:
     assert best_within(table, table["size_bytes"].max() / 4)["methods"] == "QK"
     summary = headline(study(SCORES))
     assert summary.sentence == "QK is 4.0× smaller than the uncompressed model and within 0.5 points of its score."
-    assert "17.4 MB instead of 69.5 MB, 80.2 against 80.0 points" in summary.support
+    assert "17.4 MB instead of 69.5 MB by paper convention A, 80.2 against 80.0 points" in summary.support
 
 
 def test_exactly_half_a_point_below_is_within(study) -> None:

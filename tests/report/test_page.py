@@ -15,7 +15,7 @@ from bertjax.report.provenance import command
 from bertjax.report.published import figure_one_results
 from bertjax.report.tables import clean
 from bertjax.study import METHODS
-from bertjax.sweep.ledger import RESULT_COLUMNS
+from bertjax.sweep.results import RESULT_COLUMNS
 
 
 @pytest.fixture(scope="module")

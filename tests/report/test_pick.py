@@ -31,8 +31,8 @@ def taken(table: pd.DataFrame, **limits: float) -> tuple[str, str | None, str]:
 
 
 def test_under_a_budget_the_best_score_is_taken(table: pd.DataFrame) -> None:
-    assert taken(table, mb=20) == ("QK", "K", "69.6 MB, above 20")
-    assert taken(table, mb=16) == ("QKP", "QK", "18.1 MB, above 16")
+    assert taken(table, mb=20) == ("QK", "K", "69.6 MB packed, above 20")
+    assert taken(table, mb=16) == ("QKP", "QK", "18.1 MB packed, above 16")
     assert taken(table, ms=5) == ("QK", "K", "9 ms, above 5")
     assert taken(table, mb=70) == ("K", None, "")
 
@@ -40,7 +40,7 @@ def test_under_a_budget_the_best_score_is_taken(table: pd.DataFrame) -> None:
 def test_for_a_loss_the_smallest_is_taken(table: pd.DataFrame) -> None:
     assert taken(table, drop=1) == ("QKP", None, "")
     assert taken(table, drop=0.5) == ("QK", "QKP", "0.8 points lost, above 0.5")
-    assert taken(table, mb=60, drop=0.25) == ("QK", "K", "69.6 MB, above 60")
+    assert taken(table, mb=60, drop=0.25) == ("QK", "K", "69.6 MB packed, above 60")
 
 
 def test_nothing_within_the_limit_is_no_pick(table: pd.DataFrame) -> None:

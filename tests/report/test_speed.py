@@ -11,7 +11,7 @@ import pytest
 from bertjax.report.page import write_report
 from bertjax.report.speed import in_words, measured, speed_section
 from bertjax.report.tables import clean
-from bertjax.sweep.kept import LATENCY_COLUMNS, write_latency
+from bertjax.sweep.latency_file import LATENCY_COLUMNS, write_latency
 from tests.report.conftest import make_run
 
 MS = {"none": 8.0, "Q": 4.0, "P": 8.1, "QP": 4.05}

@@ -1,17 +1,15 @@
-"""Models that a run directory kept, and the table of their latencies."""
+"""Models that a run directory kept."""
 
 from __future__ import annotations
 
-import csv
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from bertjax.config import DataConfig, InputError
-from bertjax.sweep.kept import LATENCY_COLUMNS, is_run_dir, kept_models, read_latency, write_latency
+from bertjax.sweep.kept import is_run_dir, kept_models
 from tests.run_dir import make_run_dir
 
 DATA = DataConfig(data_dir="d", text_columns=("a", "b"), max_length=16)
@@ -41,42 +39,3 @@ def test_the_kept_models_of_a_task_come_with_their_data(tmp_path: Path) -> None:
 def test_a_run_directory_without_models_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="must hold trained models, got none"):
         kept_models(make_run_dir(tmp_path, {}, None, DATA))
-
-
-def latency_row(trial_id: str, runtime: str, batch_size: int, p50: float) -> dict[str, Any]:
-    return dict.fromkeys(LATENCY_COLUMNS, "") | {
-        "trial_id": trial_id, "runtime": runtime, "batch_size": batch_size, "p50_ms": p50, "other": "left out"}
-
-
-def rows_of(path: Path) -> list[tuple[str, str, str, str]]:
-    with path.open(newline="") as file:
-        return [(row["trial_id"], row["runtime"], row["batch_size"], row["p50_ms"]) for row in csv.DictReader(file)]
-
-
-def test_a_new_measurement_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
-    write_latency(tmp_path, [latency_row("1", "jax", 1, 5.0), latency_row("1", "jax", 8, 6.0)])
-    path = write_latency(tmp_path, [latency_row("1", "jax", 8, 7.0), latency_row("2", "jax", 1, 8.0)])
-    assert rows_of(path) == [("1", "jax", "1", "5.0"), ("1", "jax", "8", "7.0"), ("2", "jax", "1", "8.0")]
-    assert path.read_text().splitlines()[0] == ",".join(LATENCY_COLUMNS)
-    assert [file.name for file in tmp_path.iterdir()] == ["latency.csv"]
-
-
-def test_times_of_two_machines_are_not_mixed(tmp_path: Path) -> None:
-    def row(trial_id: str, p50: float, threads: int, cpu: str, runtime: str = "jax") -> dict[str, Any]:
-        return latency_row(trial_id, runtime, 1, p50) | {"threads": threads, "cpu": cpu}
-
-    write_latency(tmp_path, [row("1", 5.0, 1, "a"), row("2", 6.0, 1, "a"), row("1", 9.0, 1, "a", "onnxruntime")])
-    assert read_latency(tmp_path, "jax", 1) == {"1": 5.0, "2": 6.0}
-    for threads, cpu in ((2, "a"), (1, "b")):
-        write_latency(tmp_path, [row("1", 3.0, threads, cpu)])  # stood first in the file
-        assert read_latency(tmp_path, "jax", 1) == {"1": 3.0}
-        write_latency(tmp_path, [row("2", 4.0, threads, cpu)])
-        assert read_latency(tmp_path, "jax", 1) == {"1": 3.0, "2": 4.0}
-    assert read_latency(tmp_path, "onnxruntime", 1) == {"1": 9.0}
-
-
-def test_another_file_in_its_place_is_left_alone(tmp_path: Path) -> None:
-    (tmp_path / "latency.csv").write_text("mine\n1\n")
-    with pytest.raises(InputError, match=r"latency.csv must have the columns trial_id, .*move it away"):
-        write_latency(tmp_path, [])
-    assert (tmp_path / "latency.csv").read_text() == "mine\n1\n"

@@ -31,10 +31,11 @@ from bertjax.study import METHODS, StudyConfig
 from bertjax.sweep import run as run_module
 from bertjax.sweep import teacher as teacher_module
 from bertjax.sweep.inputs import task_inputs
-from bertjax.sweep.ledger import RESULT_COLUMNS, Ledger, open_ledger
+from bertjax.sweep.ledger import Ledger, open_ledger
 from bertjax.sweep.models import best_ids, keep_models, pack_trial, size_columns
 from bertjax.sweep.outcome import Outcome, base_row
 from bertjax.sweep.plan import describe_plan
+from bertjax.sweep.results import RESULT_COLUMNS
 from bertjax.sweep.run import run_study
 from bertjax.train.trial import student_trials, students
 from tests.small_model import WORDS, make_model_dir
@@ -107,8 +108,10 @@ def test_every_trial_has_a_packed_model_of_the_size_that_its_row_says(
         assert row.size_bytes_disk == file.stat().st_size > 0
         assert 0 < row.size_bytes_entropy < row.size_bytes_disk
         kept = read_packed_model(file)
-        assert dict(kept.origin) == {"trial_id": row.trial_id, "task": "colours", "methods": row.methods,
-                                     "base_model": Path(study.model or "").name}
+        origin = dict(kept.origin)
+        assert origin.pop("scores").startswith(f"**{row.score:.2f} points**")
+        assert origin == {"trial_id": row.trial_id, "task": "colours", "methods": row.methods,
+                          "base_model": Path(study.model or "").name}
         # What the float weights of model/ pack to.
         pack_folder(trial, tmp_path / row.trial_id)
         assert (tmp_path / row.trial_id / PACKED_FILE).read_bytes() == file.read_bytes()
@@ -127,9 +130,9 @@ def test_a_parameter_that_is_not_finite_leaves_the_sizes_blank(
     (trial,) = student_trials(replace(study, methods=("none",)), "colours", students(study)[0])
     params = jax.tree.map(np.array, load(finished[0] / "trials" / trial.trial_id).params)
     inputs = task_inputs([trial])
-    assert size_columns(pack_trial(trial, params, inputs))["size_bytes_disk"] > 0
+    assert size_columns(pack_trial(trial, params, inputs, {}))["size_bytes_disk"] > 0
     params["bert"]["embeddings"]["position_embeddings"]["embedding"][-1, -1] = np.inf
-    assert set(size_columns(pack_trial(trial, params, inputs)).values()) == {None}
+    assert set(size_columns(pack_trial(trial, params, inputs, {})).values()) == {None}
     assert f"{trial.trial_id} has no packed model" in messages.text and "must be finite" in messages.text
 
 
@@ -500,7 +503,7 @@ def test_wrong_input_stops_before_training(study: StudyConfig, tmp_path: Path, c
 
 def test_the_plan_says_trials_groups_programs_and_padding(study: StudyConfig) -> None:
     text = describe_plan(replace(study, seeds=(0, 1)), mesh="trial=1")
-    assert "16 trials in 1 programs, 2 compilations, 1 teachers" in text
+    assert "16 trials in 1 program, 2 compilations, 1 teacher;" in text
     assert "8+8" in text and "trial=1,data=1" in text and " %" in text
 
 

@@ -36,7 +36,7 @@ class PackedModel:
     dropped: int
     """Encoder weights that were zero before quantization, those that pruning dropped: rounding makes further zeros."""
     origin: Mapping[str, Any] = field(default_factory=dict)
-    """trial_id, task, methods and base_model, where a sweep made it; else empty."""
+    """Where a sweep made it: trial_id, task, methods, base_model, its licence if known, and scores."""
     dtype: Dtype = "float32"
     """Compute type of its activations."""
 
