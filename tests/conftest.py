@@ -49,4 +49,4 @@ def data_dir() -> Path:
         pytest.skip("BERTJAX_TEST_DATA names no folder of real data")
     if not (Path(folder) / "glue").is_dir():
         pytest.fail(f"BERTJAX_TEST_DATA must be a folder with glue/ and models/, got {folder}")
-    return Path(folder)
+    return Path(folder).resolve()  # tests link to what lies in it

@@ -255,6 +255,9 @@ def test_copies_change_trials_with_k_and_a_and_are_taught_once(
     again = run_study(asked, tmp_path / "second", keep_models="none")
     assert "read from the cache" in messages.text
     assert again["score"].tolist() == results["score"].tolist()
+    for name in results["trial_id"]:  # to the last bit of every logit
+        first, second = (tmp_path / run / "trials" / name / "predictions.npz" for run in ("first", "second"))
+        assert first.read_bytes() == second.read_bytes()
 
 
 def no_forward_pass(*_args, **_kwargs):
