@@ -11,7 +11,7 @@ PYTEST := $(BIN)/python -m pytest
 INSTALLED := $(VENV)/.installed-test
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow check parity tpu wheel clean
+.PHONY: help demo test test-slow faults check parity tpu wheel clean
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 
@@ -27,9 +27,13 @@ test: $(INSTALLED)  ## run the default tests
 test-slow: $(INSTALLED)  ## run the tests that take longer
 	@$(PYTEST) -m "slow and not parity and not tpu" $(TEST_FLAGS)
 
-check: $(VENV)/.installed-check  ## run ruff and pyrefly
+faults: $(INSTALLED)  ## kill a study at random moments, again and again, and compare it with one that never was
+	@$(PYTEST) -s -m slow tests/sweep/test_killed.py $(TEST_FLAGS)
+
+check: $(VENV)/.installed-check  ## run ruff, pyrefly and shellcheck
 	@$(BIN)/ruff check .
 	@$(BIN)/pyrefly check
+	@$(BIN)/shellcheck --external-sources $$(grep -rlE '^#!.*bash|^# shellcheck shell=bash' gcp tests/gcp)
 
 parity: $(VENV)/.installed-torch  ## compare live with PyTorch, which this installs
 	@$(PYTEST) -m parity $(TEST_FLAGS)

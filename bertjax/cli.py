@@ -69,10 +69,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     except InputError as error:
         print(f"bertjax: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         kept = "; finished trials stay, and the same command resumes" if isinstance(command, Sweep | Train) else ""
         print(f"bertjax: interrupted{kept}", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(getattr(error, "exit_code", 130))
     except BrokenPipeError:  # the reader of our output has left, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(0)
@@ -130,9 +130,11 @@ def run(command: Command) -> None:
     """Runs a parsed command."""
     match command:
         case Sweep():
-            run_sweep(rehearsed(command), command.run_dir, command.keep_models, command.mesh, command.known)
+            run_sweep(rehearsed(command), command.run_dir, keep_models=command.keep_models, mesh=command.mesh,
+                      known=command.known, checkpoint_minutes=command.checkpoint_minutes)
         case Train():
-            run_sweep(train_study(command), command.run_dir, "all", command.mesh)
+            run_sweep(train_study(command), command.run_dir, keep_models="all", mesh=command.mesh,
+                      checkpoint_minutes=command.checkpoint_minutes)
         case Plan():
             from bertjax.sweep.plan import describe_plan
             print(describe_plan(study_of(command), command.mesh, command.device))
@@ -228,16 +230,18 @@ def data_values(options: DataOptions) -> dict[str, Any]:
     return {name: value for name, value in asdict(options).items() if value is not None and value is not False}
 
 
-def run_sweep(
-    study: StudyConfig, run_dir: Path, keep_models: str, mesh: str | None, known: Path | None = None
-) -> None:
-    """Trains what is missing in `run_dir` and writes the report."""
+def run_sweep(study: StudyConfig, run_dir: Path, **options: Any) -> None:
+    """Trains what is missing in `run_dir` and writes the report.
+
+    Args:
+        options: Of `bertjax.sweep.run.run_study`.
+    """
     new = not run_dir.exists()
     check_writable(run_dir)
     from bertjax.report.page import write_report
     from bertjax.sweep.run import run_study
     try:
-        results = run_study(study, run_dir, keep_models=keep_models, mesh=mesh, known=known)
+        results = run_study(study, run_dir, **options)
     except InputError:
         if new:
             with suppress(OSError):  # something is in it

@@ -13,6 +13,7 @@ from bertjax.cli_options import DataOptions, GridOptions, Number, StudyOptions, 
 Mesh = Annotated[
     Union[None, str], arg(metavar="trial=N,data=N", help_behavior_hint="(default: chosen by the planner)")]
 KeepModels = Literal["all", "best", "none"]
+Minutes = Annotated[float, arg(metavar="MINUTES")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +36,8 @@ class Sweep(StudyOptions):
     """Rehearse the study: the same config on made data and random weights; the two largest sizes are lowered only."""
     mesh: Mesh = None
     """Devices by axis."""
+    checkpoint_minutes: Minutes = 10.0
+    """Between two checkpoints, from which the same command goes on; 0: only when a signal ends it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +81,8 @@ class Train(StudyOptions):
     """Draws the head, dropout and row order."""
     mesh: Mesh = None
     """Devices by axis."""
+    checkpoint_minutes: Minutes = 10.0
+    """Between two checkpoints, from which the same command goes on; 0: only when a signal ends it."""
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,10 @@ from bertjax.study import TrialConfig
 from bertjax.sweep.inputs import EVAL_BATCH_SIZE, TaskInputs
 from bertjax.sweep.outcome import Outcome, outcome, split_score
 from bertjax.sweep.starts import Starts, with_word_embeddings
-from bertjax.train.loop import Evaluation, Fit, Listener, fit
+from bertjax.train.checkpoint import Checkpoints
+from bertjax.train.loop import Fit, fit
 from bertjax.train.program import CompiledChunks, place_group, place_schedule, place_table
+from bertjax.train.running import Evaluation, Listener
 from bertjax.train.step import ProgramSpec
 from bertjax.train.trial import Order, orders_of, split_groups
 from bertjax.train.vocabulary import accumulated_decay
@@ -59,6 +61,7 @@ def program_spec(trials: Sequence[TrialConfig], inputs: TaskInputs, groups: Sequ
 def execute(
     trials: Sequence[TrialConfig], inputs: TaskInputs, mesh: Mesh, teacher_logits: np.ndarray | None = None,
     listener: Listener | None = None, steps_per_chunk: int | None = None, chunks: CompiledChunks | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> Executed:
     """Trains the trials of one program.
 
@@ -70,6 +73,7 @@ def execute(
         listener: Told of the progress.
         steps_per_chunk: See `fit`.
         chunks: What another program compiled; this one takes of it what fits, and adds to it.
+        checkpoints: Those of these trials: where they go on from, and what they write.
     """
     groups = split_groups(trials)
     orders = orders_of(trials)
@@ -87,6 +91,7 @@ def execute(
         rows, place_schedule(rows.row_index, rows.row_weight, mesh),
         eval_rows=inputs.rows.dev_rows, lengths=inputs.rows.lengths, eval_edges=inputs.eval_edges,
         eval_batch_size=EVAL_BATCH_SIZE, listener=listener, steps_per_chunk=steps_per_chunk,
+        checkpoints=checkpoints,
         scorer=partial(_select_scores, inputs, trials[0].select_epoch) if trials[0].select_epoch else None,
     )
     places = {trial: (g, i) for g, group in enumerate(groups.values()) for i, trial in enumerate(group)}

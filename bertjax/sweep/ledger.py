@@ -7,10 +7,12 @@
                                        dev rows), model/ and packed/ if its model was kept, and result.json, written
                                        last
     DIR/teachers/<trial_id>/           the same for teachers, without packed/
+    DIR/checkpoints/<program>/         of a program that was begun and is not finished, see `bertjax.train.checkpoint`
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import tempfile
@@ -20,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from etils import epath
 
 from bertjax.artifact.packed.model import PACKED_FILE
 from bertjax.config import InputError, require, to_json
@@ -27,6 +30,7 @@ from bertjax.files import npz, write_bytes, write_text
 from bertjax.study import StudyConfig, TrialConfig
 from bertjax.sweep.latency_file import Measured, read_latency
 from bertjax.sweep.results import ADDED_COLUMNS, FINISHED, RESULT_COLUMNS, Row, table_order, write_rows
+from bertjax.train.checkpoint import Checkpoints, begun_programs
 
 AXES = ("sizes", "layers", "tasks", "methods", "copies", "sparsities", "learning_rates", "distill_weights",
         "temperatures", "seeds")
@@ -109,6 +113,25 @@ class Ledger:
         for trial in found:
             self.record(trial, rows[trial.trial_id], [])
         return len(found)
+
+    def checkpoints(self, trials: Sequence[TrialConfig], seconds: float) -> Checkpoints:
+        """Those of the program that trains these trials.
+
+        Args:
+            seconds: Between two of them.
+        """
+        ids = " ".join(trial.trial_id for trial in trials)
+        name = hashlib.sha256(ids.encode()).hexdigest()[:12]
+        return Checkpoints(epath.Path(self.run_dir) / "checkpoints" / name, seconds)
+
+    def as_begun(self, left: Sequence[TrialConfig], planned: Sequence[TrialConfig]) -> tuple[TrialConfig, ...]:
+        """The trials to train together so that `left` of the `planned` ones get done: those of the program that was
+        begun with them, if one was, for only that one goes on with the same bits."""
+        ids, known = {trial.trial_id for trial in left}, {trial.trial_id for trial in planned}
+        for begun in begun_programs(epath.Path(self.run_dir) / "checkpoints"):
+            if ids <= set(begun) <= known:
+                return tuple(trial for trial in planned if trial.trial_id in begun)
+        return tuple(left)
 
     def has_model(self, trial_id: str) -> bool:
         """Whether the model of a trial was kept, in either format."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Container, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import jax
@@ -12,19 +13,22 @@ import numpy as np
 import pandas as pd
 from jax.sharding import Mesh
 
+from bertjax import interrupts
 from bertjax.artifact.load import load
 from bertjax.config import InputError, require
 from bertjax.data.sources import rows_hash
 from bertjax.study import StudyConfig, TrialConfig
 from bertjax.sweep import models
-from bertjax.sweep.execute import execute
+from bertjax.sweep.execute import Executed, execute
 from bertjax.sweep.inputs import TaskInputs, cache_dir, task_data, task_inputs, teacher_inputs
 from bertjax.sweep.ledger import Ledger, open_ledger
+from bertjax.sweep.lock import locked
 from bertjax.sweep.outcome import failed_row
 from bertjax.sweep.plan import ProgramPlan, check_inputs, mesh_shape, programs
 from bertjax.sweep.results import read_rows
 from bertjax.sweep.teacher import TeacherDiverged, require_converged, teacher_logits, tuned_row, tuned_teacher
 from bertjax.sweep.view import View
+from bertjax.train.checkpoint import Checkpoints
 from bertjax.train.mesh import make_mesh
 from bertjax.train.program import CompiledChunks
 from bertjax.train.trial import teacher_trial
@@ -37,7 +41,7 @@ KEEP_MODELS = ("all", "best", "none")
 
 def run_study(
     study: StudyConfig, run_dir: str | Path, *, keep_models: str = "best", mesh: str | None = None,
-    known: str | Path | None = None,
+    known: str | Path | None = None, checkpoint_minutes: float = 10.0,
 ) -> pd.DataFrame:
     """Trains what the run directory still lacks and returns all its results, a row per trial.
 
@@ -47,18 +51,31 @@ def run_study(
         keep_models: `all`, `none`, or `best`: of each task, student and subset the trial with the best score.
         mesh: `trial=4,data=2`; None takes the mesh with the least idle work for each program.
         known: The results.csv of another run; trials that are finished there are taken over, without their models.
+        checkpoint_minutes: Between two checkpoints of a program in training, at least 0. One is also written when a
+            signal ends the process; by 0 no others are.
 
     Raises:
         InputError: Input that cannot work; as much as possible is found before anything trains.
+        Interrupted: A signal came, see `bertjax.interrupts`; the same call goes on.
     """
+    require(checkpoint_minutes >= 0, f"checkpoint_minutes must be at least 0, got {checkpoint_minutes}")
     require(keep_models in KEEP_MODELS, f"keep_models must be one of {', '.join(KEEP_MODELS)}, got {keep_models!r}")
     ledger = open_ledger(Path(run_dir), study)
+    with interrupts.handled(), locked(Path(run_dir)):
+        return _run_locked(study, ledger, keep_models, mesh, known, 60 * checkpoint_minutes or math.inf)
+
+
+def _run_locked(
+    study: StudyConfig, ledger: Ledger, keep_models: str, mesh: str | None, known: str | Path | None,
+    checkpoint_seconds: float,
+) -> pd.DataFrame:
+    """See `run_study`."""
     rows = {} if known is None else read_rows(Path(known))
     todo = []
     for program in programs(study):
         left = tuple(trial for trial in ledger.missing(program.trials) if trial.trial_id not in rows)
         if left:
-            todo.append(ProgramPlan(program.task, left, planned=program.trials))
+            todo.append(ProgramPlan(program.task, ledger.as_begun(left, program.trials), planned=program.trials))
     hashes = _row_hashes(study, {program.task for program in todo})
     ledger.check_rows(hashes)
     if todo:
@@ -69,15 +86,41 @@ def run_study(
         adopted = ledger.adopt((trial for program in programs(study) for trial in program.trials), rows)
         log.info("%d results taken over from %s", adopted, known)
     with View() as view:
+        session = _Session(ledger, view, keep_models, mesh, checkpoint_seconds)
         view.planned(len(todo), sum(len(program.trials) for program in todo), sum(map(_work, todo)))
         chunks, broken = None, {}
         for program in todo:
-            program, outputs = _taught(study, ledger, program, mesh, view, broken)
+            program, outputs = _taught(session, study, program, broken)
             if program.trials:
-                chunks = _run_program(ledger, program, outputs, keep_models, mesh, view, chunks)
+                chunks = _run_program(session, program, outputs, chunks)
             ledger.write_tables()
     ledger.write_tables()
-    return pd.read_csv(Path(run_dir) / "results.csv", dtype={"trial_id": str, "teacher": str})
+    return pd.read_csv(ledger.run_dir / "results.csv", dtype={"trial_id": str, "teacher": str})
+
+
+@dataclass(frozen=True)
+class _Session:
+    """What all programs of one run share."""
+
+    ledger: Ledger
+    view: View
+    keep_models: str
+    mesh: str | None
+    checkpoint_seconds: float
+
+    def execute(
+        self, title: str, trials: Sequence[TrialConfig], inputs: TaskInputs, mesh: Mesh,
+        outputs: np.ndarray | None = None, chunks: CompiledChunks | None = None,
+    ) -> tuple[Executed, Checkpoints]:
+        """Trains the trials of one program from its newest checkpoint on; see `bertjax.sweep.execute.execute`.
+
+        The checkpoints are to be dropped once its results are kept.
+        """
+        checkpoints = self.ledger.checkpoints(trials, self.checkpoint_seconds)
+        checkpoints.begin([trial.trial_id for trial in trials])
+        made = execute(trials, inputs, mesh, outputs, lambda progress: self.view.step(title, progress), chunks=chunks,
+                       checkpoints=checkpoints)
+        return made, checkpoints
 
 
 def _row_hashes(study: StudyConfig, needed: Container[str]) -> dict[str, str]:
@@ -102,7 +145,7 @@ def _work(program: ProgramPlan) -> float:
 
 
 def _taught(
-    study: StudyConfig, ledger: Ledger, program: ProgramPlan, mesh: str | None, view: View, broken: dict[str, str]
+    session: _Session, study: StudyConfig, program: ProgramPlan, broken: dict[str, str]
 ) -> tuple[ProgramPlan, np.ndarray | None]:
     """A program and its teacher's outputs, if it needs any. Without a teacher its trials with K are marked failed and
     left out.
@@ -116,7 +159,7 @@ def _taught(
     teacher = teacher_trial(study, program.task)
     try:
         if teacher.trial_id not in broken:
-            return program, _teacher_outputs(ledger, teacher, program.whole, mesh, view)
+            return program, _teacher_outputs(session, teacher, program.whole)
     except InputError:
         raise
     except TeacherDiverged as error:
@@ -128,14 +171,13 @@ def _taught(
     log.error("%s: %s with K failed: %s", program.task, number_of("trial", len(taught)), reason)
     inputs = task_inputs(program.whole)
     for trial in taught:
-        ledger.record(trial, failed_row(trial, inputs, reason), [])
+        session.ledger.record(trial, failed_row(trial, inputs, reason), [])
     others = tuple(trial for trial in program.trials if trial.distill_weight == 0)
     return replace(program, trials=others, planned=program.whole), None
 
 
 def _run_program(
-    ledger: Ledger, program: ProgramPlan, outputs: np.ndarray | None, keep_models: str, mesh: str | None, view: View,
-    chunks: CompiledChunks | None,
+    session: _Session, program: ProgramPlan, outputs: np.ndarray | None, chunks: CompiledChunks | None
 ) -> CompiledChunks | None:
     """Trains one program and keeps its trials; one that raises marks them failed and the study goes on.
 
@@ -146,34 +188,36 @@ def _run_program(
     Returns:
         What this one compiled.
     """
-    trials = program.trials
+    ledger, trials = session.ledger, program.trials
     inputs = task_inputs(program.whole)
     title = f"{program.task} · {number_of('trial', len(trials))}"
     try:
-        view.started(title, _work(program))
-        made = execute(trials, inputs, make_mesh(mesh_shape(mesh, program)), outputs,
-                       lambda progress: view.step(title, progress), chunks=chunks)
+        session.view.started(title, _work(program))
+        devices = make_mesh(mesh_shape(session.mesh, program))
+        made, checkpoints = session.execute(title, trials, inputs, devices, outputs, chunks)
     except (KeyboardInterrupt, InputError):
         raise
     except Exception as error:  # whatever breaks one program must not lose the others
         log.exception("%s failed", title)
-        for trial in trials:
+        for trial in ledger.missing(trials):
             ledger.record(trial, failed_row(trial, inputs, f"{type(error).__name__}: {error}"), [])
         return None
-    outcomes = models.keep_models(ledger, made, inputs, keep_models)
+    missing = ledger.missing(trials)  # not those that a run which was killed while it wrote them has kept
+    made = replace(made, outcomes=[outcome for outcome in made.outcomes if outcome.trial in missing])
+    outcomes = models.keep_models(ledger, made, inputs, session.keep_models)
     for outcome in outcomes:
         ledger.record(outcome.trial, outcome.row, outcome.metrics, outcome.predictions)
-    view.finished(title, outcomes, made.cost)
+    checkpoints.drop()
+    session.view.finished(title, outcomes, made.cost)
     return made.chunks
 
 
-def _teacher_outputs(
-    ledger: Ledger, teacher: TrialConfig, readers: Sequence[TrialConfig], mesh: str | None, view: View
-) -> np.ndarray:
+def _teacher_outputs(session: _Session, teacher: TrialConfig, readers: Sequence[TrialConfig]) -> np.ndarray:
     """The teacher's outputs on what `readers` read; it is fine-tuned first if the run directory lacks it."""
+    ledger = session.ledger
     require_converged(teacher, ledger.row(teacher))
     inputs = task_inputs([teacher])
-    devices = make_mesh(mesh_shape(mesh, ProgramPlan(teacher.task, (teacher,))))
+    devices = make_mesh(mesh_shape(session.mesh, ProgramPlan(teacher.task, (teacher,))))
     chunks = None
     if teacher.fine_tuned:
         model = tuned_teacher(teacher, inputs)
@@ -184,7 +228,7 @@ def _teacher_outputs(
     else:
         folder = ledger.model_folder(teacher)
         if ledger.missing([teacher]) or not (folder / "config.json").is_file():
-            chunks = _train_teacher(ledger, teacher, inputs, devices, view)
+            chunks = _train_teacher(session, teacher, inputs, devices)
         model = load(folder)
     if any(trial.table_copies for trial in readers):
         inputs, chunks = teacher_inputs(teacher, readers), None  # another table: what was compiled does not fit
@@ -192,13 +236,11 @@ def _teacher_outputs(
     return teacher_logits(teacher, params, inputs, devices, cache_dir() / "teachers", chunks)
 
 
-def _train_teacher(
-    ledger: Ledger, teacher: TrialConfig, inputs: TaskInputs, mesh: Mesh, view: View
-) -> CompiledChunks:
+def _train_teacher(session: _Session, teacher: TrialConfig, inputs: TaskInputs, mesh: Mesh) -> CompiledChunks:
     """Fine-tunes a teacher and keeps it; what was compiled for it."""
-    title = f"{teacher.task} · teacher"
-    view.started(title, 0.0)
-    made = execute([teacher], inputs, mesh, None, lambda progress: view.step(title, progress))
+    ledger, title = session.ledger, f"{teacher.task} · teacher"
+    session.view.started(title, 0.0)
+    made, checkpoints = session.execute(title, [teacher], inputs, mesh)
     (result,) = made.outcomes
     if result.row["status"] != "done":
         ledger.record(teacher, result.row, result.metrics, result.predictions)
@@ -208,5 +250,6 @@ def _train_teacher(
     models.save_model(ledger.model_folder(teacher), teacher, params, inputs, origin)
     row = result.row | models.size_columns(models.pack_trial(teacher, params, inputs, origin))
     ledger.record(teacher, row, result.metrics, result.predictions)
-    view.finished(title, [replace(result, row=row)], made.cost)
+    checkpoints.drop()
+    session.view.finished(title, [replace(result, row=row)], made.cost)
     return made.chunks

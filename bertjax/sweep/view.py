@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from bertjax.artifact.size import BYTES_PER_MB
 from bertjax.sweep.execute import Cost
 from bertjax.sweep.outcome import Outcome
-from bertjax.train.loop import Progress as StepProgress
+from bertjax.train.running import Progress as StepProgress
 from bertjax.words import number_of
 
 log = logging.getLogger(__name__)

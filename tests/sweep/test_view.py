@@ -10,7 +10,7 @@ import pytest
 from bertjax.sweep import view as view_module
 from bertjax.sweep.execute import Cost
 from bertjax.sweep.view import View
-from bertjax.train.loop import Progress
+from bertjax.train.running import Progress
 from bertjax.words import number_of
 
 

@@ -16,9 +16,11 @@ from bertjax.data.tokens import TokenizedSplit
 from bertjax.model.bert import init_params
 from bertjax.params import Params
 from bertjax.study import TrialConfig
-from bertjax.train.loop import Fit, Scorer, fit
+from bertjax.train.checkpoint import Checkpoints
+from bertjax.train.loop import Fit, fit
 from bertjax.train.mesh import make_mesh
 from bertjax.train.program import CompiledChunks, place_group, place_schedule, place_table
+from bertjax.train.running import Listener, Scorer
 from bertjax.train.step import ProgramSpec
 from bertjax.train.table import TaskRows, task_rows
 from bertjax.train.trial import Order, split_groups
@@ -79,7 +81,7 @@ class Toy:
         self, trials: Sequence[TrialConfig], mesh: Mesh | None = None, *, only_step: int | None = None,
         steps_per_chunk: int | None = 8, initial: Callable[[TrialConfig], Params] | None = None, evaluate: bool = False,
         teacher_logits: np.ndarray | None = None, scorer: Scorer | None = None, chunks: CompiledChunks | None = None,
-        edges: Sequence[int] = EDGES,
+        edges: Sequence[int] = EDGES, checkpoints: Checkpoints | None = None, listener: Listener | None = None,
     ) -> tuple[Fit, CompiledChunks]:
         """Trains the trials to the end, or for the one step whose rows are those of `only_step`.
 
@@ -104,7 +106,8 @@ class Toy:
             chunks, states, numbers, place_table(table, mesh), schedule,
             place_schedule(schedule.row_index, schedule.row_weight, mesh),
             eval_rows=self.rows.dev_rows if evaluate else range(0), lengths=self.rows.lengths, eval_edges=EDGES,
-            eval_batch_size=8, steps_per_chunk=steps_per_chunk, scorer=scorer,
+            eval_batch_size=8, steps_per_chunk=steps_per_chunk, scorer=scorer, checkpoints=checkpoints,
+            listener=listener,
         )
         return fitted, chunks
 

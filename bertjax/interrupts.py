@@ -1,0 +1,152 @@
+"""Signals that end a study: SIGTERM, as preempted machines get it, and Ctrl-C.
+
+Outside of training they end the process at once, as `KeyboardInterrupt` does. While a program trains (`deferred`) they
+wait for the end of a chunk, about 2 s, so that a checkpoint can be written. Python runs no handler while the compiler
+does, for minutes at times: for such calls a second thread writes the checkpoint and ends the process (`long_call`).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+log = logging.getLogger(__name__)
+
+GRACE_SECONDS = 8.0
+"""How long SIGTERM waits until the main thread notices; then the process ends without it."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal ended the study."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+    @property
+    def exit_code(self) -> int:
+        """130 for Ctrl-C, 143 for SIGTERM."""
+        return 128 + self.number
+
+
+@dataclass
+class _Signals:
+    """The process has one set of signals, so there is one of these."""
+
+    received: int | None = None
+    deferring: int = 0
+    long_call: Callable[[], None] | None = None
+    """What saves the program whose main thread is in a long call."""
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    """Of two threads that would save, or end a call and save, only one does: the other one ends the process with it."""
+    noticed: threading.Event = field(default_factory=threading.Event)
+    """Set once the main thread acts on a signal, or needs to act on none any more."""
+
+
+_signals = _Signals()
+
+
+@contextmanager
+def handled() -> Iterator[None]:
+    """Handles SIGTERM and SIGINT as this module says. Does nothing in another than the main thread, which gets none."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    _signals.received, _signals.deferring, _signals.long_call = None, 0, None
+    _signals.noticed.clear()
+    before = {number: signal.signal(number, _handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    read_end, write_end = os.pipe()
+    os.set_blocking(write_end, False)
+    former = signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
+    watcher = threading.Thread(target=_watch, args=(read_end,), name="bertjax-signals", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(former)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        _signals.noticed.set()
+        os.close(write_end)  # ends the watcher
+        watcher.join()
+        os.close(read_end)
+        _signals.received = None
+
+
+@contextmanager
+def deferred() -> Iterator[None]:
+    """Within, a signal waits for `raise_if_received`; a second one does not."""
+    _signals.deferring += 1
+    try:
+        yield
+    finally:
+        _signals.deferring -= 1
+
+
+def received() -> bool:
+    """Whether a signal waits; whoever is told so must save what is to be saved and call `raise_if_received`."""
+    if _signals.received is not None:
+        _signals.noticed.set()
+    return _signals.received is not None
+
+
+def raise_if_received() -> None:
+    """Raises `Interrupted` if a signal waits."""
+    if received():
+        raise Interrupted(_signals.received or 0)
+
+
+@contextmanager
+def long_call(save: Callable[[], None]) -> Iterator[None]:
+    """Around a call during which Python runs no handler: at SIGTERM `save` runs in another thread, then all ends.
+
+    Nothing that `save` reads may change within. Raises `Interrupted`, after `save`, if a signal waits already.
+    """
+    _signals.long_call = save
+    try:
+        with _signals.lock:
+            if received():
+                save()
+                raise_if_received()
+        yield
+    finally:
+        with _signals.lock:
+            _signals.long_call = None
+
+
+def _handle(number: int, _frame: object) -> None:
+    if _signals.deferring == 0 or _signals.received is not None:
+        _signals.noticed.set()
+        raise Interrupted(number)
+    _signals.received = number
+    log.info("%s: stops after this chunk of steps%s", signal.Signals(number).name,
+             "; again to stop at once" if number == signal.SIGINT else "")
+
+
+def _watch(read_end: int) -> None:
+    """Waits for SIGTERM, which is written here even while the main thread cannot handle it."""
+    while numbers := os.read(read_end, 16):
+        if signal.SIGTERM in numbers:
+            break
+    else:
+        return
+    with _signals.lock:
+        save = _signals.long_call
+        if save is not None:
+            _signals.received = signal.SIGTERM  # its handler cannot run
+            log.info("SIGTERM: stops now, in the middle of a long call")
+            try:
+                save()
+            except BaseException:  # it must not keep the process alive
+                log.exception("no checkpoint could be written")
+            os._exit(Interrupted(signal.SIGTERM).exit_code)
+    if _signals.noticed.wait(GRACE_SECONDS):
+        return
+    # The main thread hangs in something else, in which there is nothing to save.
+    log.info("SIGTERM: the process did not stop within %g s and is ended", GRACE_SECONDS)
+    os._exit(Interrupted(signal.SIGTERM).exit_code)

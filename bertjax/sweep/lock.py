@@ -1,0 +1,109 @@
+"""One process at a time works in a run directory: it says who and where it is, and that it is alive."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from bertjax.config import InputError
+from bertjax.files import write_text
+
+log = logging.getLogger(__name__)
+
+LOCK_FILE = "lock.json"
+
+BEAT_SECONDS = 30.0
+"""Between two signs of life."""
+
+STALE_SECONDS = 5 * 60.0
+"""Without one for so long, the owner on another machine counts as dead."""
+
+
+@contextmanager
+def locked(run_dir: Path) -> Iterator[None]:
+    """Holds the lock of a run directory.
+
+    The lock of a process that is gone is taken over: on this machine at once, on another after `STALE_SECONDS`.
+
+    Raises:
+        InputError: Another process holds it.
+    """
+    path = run_dir / LOCK_FILE
+    mine = {"host": socket.gethostname(), "pid": os.getpid(), "started": time.time(), "alive": time.time()}
+    _acquire(path, mine)
+    stop = threading.Event()
+
+    def beat() -> None:
+        while not stop.wait(BEAT_SECONDS):
+            with suppress(OSError):  # the next beat tries again
+                write_text(path, json.dumps(mine | {"alive": time.time()}) + "\n")
+
+    thread = threading.Thread(target=beat, name="bertjax-lock", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+        with suppress(OSError):
+            path.unlink()
+
+
+def owner_of(run_dir: Path) -> dict[str, Any] | None:
+    """`host`, `pid`, and the times `started` and `alive` (seconds since 1970) of the process that works in a run
+    directory; None if none does."""
+    holder = _read(run_dir / LOCK_FILE)
+    return None if holder is None or _gone(holder) else holder
+
+
+def _acquire(path: Path, mine: dict[str, Any]) -> None:
+    while True:
+        try:
+            with path.open("x", encoding="utf-8") as file:  # fails if it is there: only one of two gets it
+                file.write(json.dumps(mine) + "\n")
+            return
+        except FileExistsError:
+            holder = _read(path)
+            if holder is None:  # or not written yet
+                time.sleep(1)
+                holder = _read(path)
+            if holder is not None and not _gone(holder):
+                age, silent = time.time() - holder["started"], time.time() - holder["alive"]
+                raise InputError(
+                    f"{path.parent} is in use by process {holder['pid']} on {holder['host']}, since {age / 60:.0f} "
+                    f"minutes, last seen {silent:.0f} s ago; wait for it, stop it, or use another --run-dir") from None
+            who = "its file is damaged" if holder is None else f"process {holder['pid']} on {holder['host']} is gone"
+            log.warning("the lock of %s is taken over: %s", path.parent, who)
+            with suppress(FileNotFoundError):
+                path.unlink()
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """What a lock file says; None if there is none, or a damaged one."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return {"host": str(found["host"]), "pid": int(found["pid"]), "started": float(found["started"]),
+                "alive": float(found["alive"])}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _gone(holder: dict[str, Any]) -> bool:
+    if holder["host"] != socket.gethostname():
+        return time.time() - holder["alive"] > STALE_SECONDS
+    try:
+        os.kill(holder["pid"], 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:  # of another user, and alive
+        pass
+    # A process with this number may have come since: ours writes a sign of life every BEAT_SECONDS.
+    return time.time() - holder["alive"] > STALE_SECONDS

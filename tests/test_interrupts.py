@@ -1,0 +1,94 @@
+"""SIGTERM and Ctrl-C: at once, after the chunk, or, in the middle of a long call, by another thread."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from bertjax import interrupts
+from bertjax.interrupts import Interrupted
+
+
+def send(number: int) -> None:
+    os.kill(os.getpid(), number)
+    time.sleep(0.05)  # a handler runs before the next line of Python
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_where_nothing_is_to_be_saved_a_signal_ends_at_once(number: int, code: int) -> None:
+    before = signal.getsignal(number)
+    with pytest.raises(Interrupted) as raised, interrupts.handled():
+        send(number)
+    assert raised.value.exit_code == code and isinstance(raised.value, KeyboardInterrupt)
+    assert signal.getsignal(number) is before and signal.set_wakeup_fd(-1) == -1
+
+
+def test_in_training_it_waits_and_a_second_one_does_not() -> None:
+    with interrupts.handled(), interrupts.deferred():
+        interrupts.raise_if_received()
+        send(signal.SIGINT)
+        assert interrupts.received()
+        with pytest.raises(Interrupted):
+            interrupts.raise_if_received()
+        with pytest.raises(Interrupted):
+            send(signal.SIGINT)
+    with interrupts.handled():
+        assert not interrupts.received()
+
+
+def test_threads_other_than_the_main_one_leave_signals_alone() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    seen: list[object] = []
+
+    def body() -> None:
+        with interrupts.handled():
+            seen.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=body)
+    thread.start()
+    thread.join()
+    assert seen == [before]
+
+
+LONG_CALL = """
+import hashlib
+from bertjax import interrupts
+
+def save():
+    print("saved", interrupts.received(), flush=True)
+
+interrupts.GRACE_SECONDS = 1.0
+with interrupts.handled(), interrupts.deferred():
+    print("ready", flush=True)
+    with interrupts.long_call(save):
+        # Minutes in C, during which Python runs no handler but other threads run, as in a compiler.
+        hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)
+"""
+
+
+@pytest.mark.parametrize("saves", [True, False])
+def test_a_long_call_is_ended_by_another_thread(saves: bool) -> None:
+    """With what it saves; after a while also where there is nothing to save."""
+    program = LONG_CALL if saves else LONG_CALL.replace("with interrupts.long_call(save)", "if True")
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                          text=True) as process:
+        assert process.stdout is not None and process.stdout.readline() == "ready\n"
+        time.sleep(0.5 if saves else 0)
+        process.send_signal(signal.SIGTERM)
+        out, _ = process.communicate(timeout=60)
+    assert process.returncode == 143 and out == ("saved True\n" if saves else "")
+
+
+def test_a_signal_that_waits_is_not_taken_into_a_long_call() -> None:
+    saved: list[bool] = []
+    with interrupts.handled(), interrupts.deferred():
+        send(signal.SIGTERM)
+        with pytest.raises(Interrupted), interrupts.long_call(lambda: saved.append(interrupts.received())):
+            raise AssertionError("the call was made")
+    assert saved == [True]
