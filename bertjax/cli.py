@@ -178,9 +178,12 @@ def rehearsed(command: Sweep) -> StudyConfig:
     study = study_of(command)
     if not command.smoke:
         return study
-    check_writable(command.run_dir)
+    from bertjax.sweep.inputs import cache_dir
+    from bertjax.sweep.run_dir import is_remote
     from bertjax.sweep.smoke import lower_largest, smoke_study
-    made = smoke_study(study, command.run_dir / "smoke")
+    folder = cache_dir() if is_remote(command.run_dir) else Path(command.run_dir)
+    check_writable(folder)
+    made = smoke_study(study, folder / "smoke")
     lower_largest(study, command.mesh)
     return made
 
@@ -230,25 +233,29 @@ def data_values(options: DataOptions) -> dict[str, Any]:
     return {name: value for name, value in asdict(options).items() if value is not None and value is not False}
 
 
-def run_sweep(study: StudyConfig, run_dir: Path, **options: Any) -> None:
+def run_sweep(study: StudyConfig, run_dir: str, **options: Any) -> None:
     """Trains what is missing in `run_dir` and writes the report.
 
     Args:
         options: Of `bertjax.sweep.run.run_study`.
     """
-    new = not run_dir.exists()
-    check_writable(run_dir)
+    new = not os.path.exists(run_dir)
+    if "://" not in run_dir:
+        check_writable(Path(run_dir))
     from bertjax.report.page import write_report
     from bertjax.sweep.run import run_study
+    from bertjax.sweep.run_dir import RunDir
+    home = RunDir.at(run_dir)
     try:
-        results = run_study(study, run_dir, **options)
+        results = run_study(study, home, **options)
     except InputError:
         if new:
             with suppress(OSError):  # something is in it
-                run_dir.rmdir()
+                home.local.rmdir()
         raise
-    page = write_report(run_dir)
-    print(f"results: {run_dir / 'results.csv'}\nreport:  {page}")
+    page = write_report(home.local).relative_to(home.local)
+    home.push()
+    print(f"results: {run_dir}/results.csv\nreport:  {run_dir}/{page}")
     failed = int((results["status"] == "failed").sum())
     if failed:
         print(f"bertjax: {failed} of {len(results)} trials failed (the log above says why); "

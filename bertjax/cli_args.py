@@ -25,8 +25,8 @@ class Sweep(StudyOptions):
 
     experiment: Positional[str]
     """A name (in ./experiments or installed) or the path of a .py file."""
-    run_dir: Path
-    """Where results, models and the report go."""
+    run_dir: str
+    """Where results, models and the report go: a folder, or a place in an object store (gs://bucket/name)."""
     grid: OmitArgPrefixes[GridOptions] = field(default_factory=GridOptions)
     keep_models: KeepModels = "best"
     """Which trained models stay on disk: of every trial, of the best trial of each task and method, of none."""
@@ -59,8 +59,8 @@ class Train(StudyOptions):
 
     model: str
     """Hub name or folder of the pretrained model, or `minilm`."""
-    run_dir: Path
-    """Where the result and the model go."""
+    run_dir: str
+    """Where the result and the model go: a folder, or a place in an object store (gs://bucket/name)."""
     task: Annotated[Text, arg(help_behavior_hint="(default: gloss-class, or your --train-file)")] = None
     """A GLUE task or a bundled sample."""
     methods: str = "none"

@@ -98,7 +98,7 @@ def test_sweep_flags_reach_the_study() -> None:
         "--select-on dev --select-epoch True --keep-models all --mesh trial=4,data=2 "
         "--known k.csv")])
     assert isinstance(command, Sweep) and command.known == Path("k.csv") and not command.smoke
-    assert (command.run_dir, command.keep_models, command.mesh) == (Path("unused"), "all", "trial=4,data=2")
+    assert (command.run_dir, command.keep_models, command.mesh) == ("unused", "all", "trial=4,data=2")
     assert cli.study_of(command) == StudyConfig(
         "demo", model="m", layers=(2, 4), tasks=("mrpc", "sst2"), methods=("none", "QKP"), sparsities=(0.4, 0.6),
         learning_rates=(1e-5, 3e-5), distill_weights=(0.7,), temperatures=(3.0,), seeds=(1, 2),
@@ -240,8 +240,8 @@ def test_sweep_runs_the_study_and_writes_the_report(status: str, code: int, monk
     backend(monkeypatch, "bertjax.report.page", write_report=lambda folder: folder / "report.html")
     assert exit_of("sweep", "demo", "--model", "m", "--run-dir", str(tmp_path / "new")) == code
     (study, folder), options = calls[0]
-    assert study.model == "m" and folder == tmp_path / "new" and options == {
-        "keep_models": "best", "mesh": None, "known": None}
+    assert study.model == "m" and folder.local == tmp_path / "new" and options == {
+        "keep_models": "best", "mesh": None, "known": None, "checkpoint_minutes": 10.0}
     said = capsys.readouterr()
     assert f"report:  {tmp_path / 'new' / 'report.html'}" in said.out
     assert ("1 of 2 trials failed" in said.err) == (code == 1)
@@ -403,4 +403,4 @@ def test_sweep_from_python_runs_a_study(monkeypatch: pytest.MonkeyPatch) -> None
     study = StudyConfig("s", model="m")
     bertjax.sweep(study)
     bertjax.sweep(study, "here", keep_models="none")
-    assert calls == [((study, Path("runs/s")), {}), ((study, Path("here")), {"keep_models": "none"})]
+    assert calls == [((study, "runs/s"), {}), ((study, "here"), {"keep_models": "none"})]

@@ -22,10 +22,10 @@ class _CallablePackage(ModuleType):
         Args:
           study: what to run.
           run_dir: where trials and results are kept; None takes `runs/<name of the study>`.
-          **options: `keep_models`, `mesh` and `known` of `run_study`.
+          **options: those of `run_study`.
         """
         from bertjax.sweep.run import run_study
-        return run_study(study, Path(run_dir or f"runs/{study.name}"), **options)
+        return run_study(study, run_dir or f"runs/{study.name}", **options)
 
 
 sys.modules[__name__].__class__ = _CallablePackage

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from etils import epath
 
 from bertjax.artifact.packed.model import PACKED_FILE
 from bertjax.config import InputError, require, to_json
@@ -30,6 +28,7 @@ from bertjax.files import npz, write_bytes, write_text
 from bertjax.study import StudyConfig, TrialConfig
 from bertjax.sweep.latency_file import Measured, read_latency
 from bertjax.sweep.results import ADDED_COLUMNS, FINISHED, RESULT_COLUMNS, Row, table_order, write_rows
+from bertjax.sweep.run_dir import RunDir
 from bertjax.train.checkpoint import Checkpoints, begun_programs
 
 AXES = ("sizes", "layers", "tasks", "methods", "copies", "sparsities", "learning_rates", "distill_weights",
@@ -45,6 +44,14 @@ class Ledger:
     """The trials of one run directory."""
 
     run_dir: Path
+    """The folder, or the working copy of a place in an object store."""
+    home: RunDir | None = None
+    """The same with what is behind it; None: nothing is."""
+
+    @property
+    def place(self) -> RunDir:
+        """Where the run directory is."""
+        return self.home or RunDir(self.run_dir)
 
     def keep_study(self, study: StudyConfig) -> None:
         """Makes the run directory this study's."""
@@ -122,13 +129,13 @@ class Ledger:
         """
         ids = " ".join(trial.trial_id for trial in trials)
         name = hashlib.sha256(ids.encode()).hexdigest()[:12]
-        return Checkpoints(epath.Path(self.run_dir) / "checkpoints" / name, seconds)
+        return Checkpoints(self.place.root / "checkpoints" / name, seconds)
 
     def as_begun(self, left: Sequence[TrialConfig], planned: Sequence[TrialConfig]) -> tuple[TrialConfig, ...]:
         """The trials to train together so that `left` of the `planned` ones get done: those of the program that was
         begun with them, if one was, for only that one goes on with the same bits."""
         ids, known = {trial.trial_id for trial in left}, {trial.trial_id for trial in planned}
-        for begun in begun_programs(epath.Path(self.run_dir) / "checkpoints"):
+        for begun in begun_programs(self.place.root / "checkpoints"):
             if ids <= set(begun) <= known:
                 return tuple(trial for trial in planned if trial.trial_id in begun)
         return tuple(left)
@@ -136,12 +143,12 @@ class Ledger:
     def has_model(self, trial_id: str) -> bool:
         """Whether the model of a trial was kept, in either format."""
         folder = self.run_dir / "trials" / trial_id
-        return (folder / "model" / "config.json").is_file() or (folder / "packed" / PACKED_FILE).is_file()
+        return self.place.has(folder / "model" / "config.json") or self.place.has(folder / "packed" / PACKED_FILE)
 
     def drop_model(self, trial_id: str) -> None:
         """Removes the model of a trial; its result stays."""
         for name in ("model", "packed"):
-            shutil.rmtree(self.run_dir / "trials" / trial_id / name, ignore_errors=True)
+            self.place.remove(self.run_dir / "trials" / trial_id / name)
 
     def rows(self, kind: str = "trials") -> list[Row]:
         """All results of `trials` or `teachers`, in the order of the table: by task, size, methods and setting."""
@@ -159,13 +166,14 @@ class Ledger:
             write_rows(self.run_dir / "teachers.csv", teachers)
 
 
-def open_ledger(run_dir: Path, study: StudyConfig) -> Ledger:
+def open_ledger(home: RunDir, study: StudyConfig) -> Ledger:
     """The ledger of a new or continued run directory, which is `study`'s once that is kept (`Ledger.keep_study`).
 
     Raises:
         InputError: The directory cannot be written, or holds a study that differs in more than the grid's axes, or a
             latency.csv that is none.
     """
+    run_dir = home.local
     path = run_dir / "study.json"
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
@@ -175,7 +183,7 @@ def open_ledger(run_dir: Path, study: StudyConfig) -> Ledger:
     except OSError as error:
         raise InputError(f"the run directory must be a folder that can be written, got {run_dir}: {error}") from error
     read_latency(run_dir)  # a damaged file is refused now, not once the results are to be written
-    return Ledger(run_dir)
+    return Ledger(run_dir, home)
 
 
 def _check_same_study(path: Path, study: StudyConfig) -> None:

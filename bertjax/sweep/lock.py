@@ -13,8 +13,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from etils import epath
+
 from bertjax.config import InputError
 from bertjax.files import write_text
+from bertjax.sweep.run_dir import is_remote
 
 log = logging.getLogger(__name__)
 
@@ -28,10 +31,11 @@ STALE_SECONDS = 5 * 60.0
 
 
 @contextmanager
-def locked(run_dir: Path) -> Iterator[None]:
-    """Holds the lock of a run directory.
+def locked(run_dir: epath.Path) -> Iterator[None]:
+    """Holds the lock of a run directory, in a folder or an object store.
 
-    The lock of a process that is gone is taken over: on this machine at once, on another after `STALE_SECONDS`.
+    The lock of a process that is gone is taken over: on this machine at once, on another after `STALE_SECONDS`. In an
+    object store two processes that start within the same second may both get it.
 
     Raises:
         InputError: Another process holds it.
@@ -43,8 +47,8 @@ def locked(run_dir: Path) -> Iterator[None]:
 
     def beat() -> None:
         while not stop.wait(BEAT_SECONDS):
-            with suppress(OSError):  # the next beat tries again
-                write_text(path, json.dumps(mine | {"alive": time.time()}) + "\n")
+            with suppress(Exception):  # the next beat tries again; every store has errors of its own
+                _write(path, mine | {"alive": time.time()})
 
     thread = threading.Thread(target=beat, name="bertjax-lock", daemon=True)
     thread.start()
@@ -53,23 +57,21 @@ def locked(run_dir: Path) -> Iterator[None]:
     finally:
         stop.set()
         thread.join()
-        with suppress(OSError):
+        with suppress(Exception):
             path.unlink()
 
 
-def owner_of(run_dir: Path) -> dict[str, Any] | None:
+def owner_of(run_dir: epath.Path) -> dict[str, Any] | None:
     """`host`, `pid`, and the times `started` and `alive` (seconds since 1970) of the process that works in a run
     directory; None if none does."""
     holder = _read(run_dir / LOCK_FILE)
     return None if holder is None or _gone(holder) else holder
 
 
-def _acquire(path: Path, mine: dict[str, Any]) -> None:
+def _acquire(path: epath.Path, mine: dict[str, Any]) -> None:
     while True:
         try:
-            with path.open("x", encoding="utf-8") as file:  # fails if it is there: only one of two gets it
-                file.write(json.dumps(mine) + "\n")
-            return
+            return _create(path, mine)
         except FileExistsError:
             holder = _read(path)
             if holder is None:  # or not written yet
@@ -86,10 +88,29 @@ def _acquire(path: Path, mine: dict[str, Any]) -> None:
                 path.unlink()
 
 
-def _read(path: Path) -> dict[str, Any] | None:
+def _create(path: epath.Path, mine: dict[str, Any]) -> None:
+    """Raises `FileExistsError` if it is there."""
+    if not is_remote(path):
+        with open(os.fspath(path), "x", encoding="utf-8") as file:  # only one of two gets it
+            file.write(json.dumps(mine) + "\n")
+    elif path.exists():
+        raise FileExistsError
+    else:
+        _write(path, mine)
+
+
+def _write(path: epath.Path, mine: dict[str, Any]) -> None:
+    text = json.dumps(mine) + "\n"
+    if is_remote(path):
+        path.write_text(text)
+    else:
+        write_text(Path(path), text)
+
+
+def _read(path: epath.Path) -> dict[str, Any] | None:
     """What a lock file says; None if there is none, or a damaged one."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text())
         return {"host": str(found["host"]), "pid": int(found["pid"]), "started": float(found["started"]),
                 "alive": float(found["alive"])}
     except (OSError, ValueError, KeyError, TypeError):

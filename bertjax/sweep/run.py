@@ -26,6 +26,7 @@ from bertjax.sweep.lock import locked
 from bertjax.sweep.outcome import failed_row
 from bertjax.sweep.plan import ProgramPlan, check_inputs, mesh_shape, programs
 from bertjax.sweep.results import read_rows
+from bertjax.sweep.run_dir import RunDir
 from bertjax.sweep.teacher import TeacherDiverged, require_converged, teacher_logits, tuned_row, tuned_teacher
 from bertjax.sweep.view import View
 from bertjax.train.checkpoint import Checkpoints
@@ -40,14 +41,15 @@ KEEP_MODELS = ("all", "best", "none")
 
 
 def run_study(
-    study: StudyConfig, run_dir: str | Path, *, keep_models: str = "best", mesh: str | None = None,
+    study: StudyConfig, run_dir: str | Path | RunDir, *, keep_models: str = "best", mesh: str | None = None,
     known: str | Path | None = None, checkpoint_minutes: float = 10.0,
 ) -> pd.DataFrame:
     """Trains what the run directory still lacks and returns all its results, a row per trial.
 
     Args:
         study: The grid.
-        run_dir: Made if missing; see `bertjax.sweep.ledger`. Repeating a finished study changes nothing in it.
+        run_dir: A folder, or a URL such as gs://bucket/name. Made if missing; see `bertjax.sweep.ledger`. Repeating a
+            finished study changes nothing in it.
         keep_models: `all`, `none`, or `best`: of each task, student and subset the trial with the best score.
         mesh: `trial=4,data=2`; None takes the mesh with the least idle work for each program.
         known: The results.csv of another run; trials that are finished there are taken over, without their models.
@@ -60,8 +62,10 @@ def run_study(
     """
     require(checkpoint_minutes >= 0, f"checkpoint_minutes must be at least 0, got {checkpoint_minutes}")
     require(keep_models in KEEP_MODELS, f"keep_models must be one of {', '.join(KEEP_MODELS)}, got {keep_models!r}")
-    ledger = open_ledger(Path(run_dir), study)
-    with interrupts.handled(), locked(Path(run_dir)):
+    home = RunDir.at(run_dir)
+    ledger = open_ledger(home, study)
+    jax.devices()  # libtpu takes signals for itself when it starts
+    with interrupts.handled(), locked(home.root):
         return _run_locked(study, ledger, keep_models, mesh, known, 60 * checkpoint_minutes or math.inf)
 
 
@@ -82,6 +86,7 @@ def _run_locked(
         check_inputs(study)
     ledger.keep_study(study)
     ledger.keep_rows(hashes)
+    ledger.place.push()
     if known is not None:
         adopted = ledger.adopt((trial for program in programs(study) for trial in program.trials), rows)
         log.info("%d results taken over from %s", adopted, known)
@@ -93,8 +98,8 @@ def _run_locked(
             program, outputs = _taught(session, study, program, broken)
             if program.trials:
                 chunks = _run_program(session, program, outputs, chunks)
-            ledger.write_tables()
     ledger.write_tables()
+    ledger.place.push()
     return pd.read_csv(ledger.run_dir / "results.csv", dtype={"trial_id": str, "teacher": str})
 
 
@@ -121,6 +126,12 @@ class _Session:
         made = execute(trials, inputs, mesh, outputs, lambda progress: self.view.step(title, progress), chunks=chunks,
                        checkpoints=checkpoints)
         return made, checkpoints
+
+    def kept(self, checkpoints: Checkpoints) -> None:
+        """The results of a program are written: brings them to where they stay, then drops its checkpoints."""
+        self.ledger.write_tables()
+        self.ledger.place.push()
+        checkpoints.drop()
 
 
 def _row_hashes(study: StudyConfig, needed: Container[str]) -> dict[str, str]:
@@ -207,7 +218,7 @@ def _run_program(
     outcomes = models.keep_models(ledger, made, inputs, session.keep_models)
     for outcome in outcomes:
         ledger.record(outcome.trial, outcome.row, outcome.metrics, outcome.predictions)
-    checkpoints.drop()
+    session.kept(checkpoints)
     session.view.finished(title, outcomes, made.cost)
     return made.chunks
 
@@ -227,9 +238,9 @@ def _teacher_outputs(session: _Session, teacher: TrialConfig, readers: Sequence[
             ledger.record(teacher, tuned_row(teacher, inputs, model) | models.size_columns(packed), [])
     else:
         folder = ledger.model_folder(teacher)
-        if ledger.missing([teacher]) or not (folder / "config.json").is_file():
+        if ledger.missing([teacher]) or not ledger.place.has(folder / "config.json"):
             chunks = _train_teacher(session, teacher, inputs, devices)
-        model = load(folder)
+        model = load(ledger.place.fetch(folder))
     if any(trial.table_copies for trial in readers):
         inputs, chunks = teacher_inputs(teacher, readers), None  # another table: what was compiled does not fit
     params = jax.tree.map(np.asarray, model.params)
@@ -250,6 +261,6 @@ def _train_teacher(session: _Session, teacher: TrialConfig, inputs: TaskInputs, 
     models.save_model(ledger.model_folder(teacher), teacher, params, inputs, origin)
     row = result.row | models.size_columns(models.pack_trial(teacher, params, inputs, origin))
     ledger.record(teacher, row, result.metrics, result.predictions)
-    checkpoints.drop()
+    session.kept(checkpoints)
     session.view.finished(title, [replace(result, row=row)], made.cost)
     return made.chunks

@@ -6,7 +6,8 @@
     FOLDER/<step>/manifest.json    SHA-256 of every other file, written last
 
 Keys and the order of the rows follow from the trials and the step, so they are not stored. A checkpoint counts only
-with a manifest whose hashes its files have: TensorStore alone reads most flipped bits as numbers.
+with a manifest whose hashes its files have: TensorStore alone reads most flipped bits as numbers. FOLDER may be in an
+object store: a checkpoint is written to this machine's disk, then copied, and copied back before it is read.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import hashlib
 import io
 import json
 import logging
+import shutil
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -85,7 +88,7 @@ class Checkpoints:
             self.last = self.clock()
             # On a CPU the host's arrays are the device's own buffers, which the next step overwrites.
             state = _numbered(jax.tree.map(_copied, snapshot.state))
-            target = self.folder / str(snapshot.step)
+            target = self._desk(snapshot.step)
             checkpointer = ocp.StandardCheckpointer()
             try:
                 if target.exists():  # a damaged one, or one without a manifest
@@ -116,8 +119,15 @@ class Checkpoints:
 
     def _complete(self, target: epath.Path, history: Mapping[str, Any]) -> None:
         (target / HISTORY).write_bytes(npz(False, **history))
-        manifest = {name: _sha256(file) for name, file in _files(target).items()}
-        _write_text(target / MANIFEST, json.dumps(manifest, indent=1, sort_keys=True) + "\n")
+        files = _files(target)
+        manifest = json.dumps({name: _sha256(file) for name, file in files.items()}, indent=1, sort_keys=True) + "\n"
+        if _is_remote(stored := self.folder / target.name):
+            if stored.exists():
+                stored.rmtree()
+            for name, file in files.items():
+                _copy(file, stored / name)
+            target.parent.rmtree()
+        _write_text(stored / MANIFEST, manifest)
         kept = {str(step) for step in self._steps()[-KEPT:]}
         for old in self.folder.iterdir():  # also what a killed process left half-written
             if old.name.isdigit() and old.name not in kept:
@@ -132,14 +142,31 @@ class Checkpoints:
                 copies are left out.
         """
         for step in reversed(self._steps()):
-            target = self.folder / str(step)
-            if (problem := _damage(target)) is not None:
-                log.warning("the checkpoint of step %d is damaged (%s): the one before is taken", step, problem)
-                continue
-            with np.load(io.BytesIO((target / HISTORY).read_bytes()), allow_pickle=False) as stored:
-                history = dict(stored)
-            return Snapshot(step, _restored(target / STATE, state), history)
+            with self._at_hand(step) as target:
+                if (problem := _damage(target)) is not None:
+                    log.warning("the checkpoint of step %d is damaged (%s): the one before is taken", step, problem)
+                    continue
+                with np.load(io.BytesIO((target / HISTORY).read_bytes()), allow_pickle=False) as stored:
+                    history = dict(stored)
+                return Snapshot(step, _restored(target / STATE, state), history)
         return None
+
+    def _desk(self, step: int) -> epath.Path:
+        """The folder on this machine's disk in which a checkpoint is written."""
+        return epath.Path(tempfile.mkdtemp(prefix="bertjax-")) / str(step) if _is_remote(self.folder) else (
+            self.folder / str(step))
+
+    @contextmanager
+    def _at_hand(self, step: int) -> Iterator[epath.Path]:
+        """A checkpoint on this machine's disk."""
+        stored = self.folder / str(step)
+        if not _is_remote(stored):
+            yield stored
+            return
+        with tempfile.TemporaryDirectory(prefix="bertjax-") as folder:
+            for name, file in (_files(stored) | {MANIFEST: stored / MANIFEST}).items():
+                _copy(file, epath.Path(folder) / name)
+            yield epath.Path(folder)
 
     def begin(self, trial_ids: Sequence[str]) -> None:
         """Notes which trials the program trains, before its first step."""
@@ -225,6 +252,16 @@ def filled(values: np.ndarray, axis: int, count: int) -> np.ndarray:
     return np.take(values, np.minimum(np.arange(count), values.shape[axis] - 1), axis)
 
 
+def _is_remote(place: epath.Path) -> bool:
+    return "://" in str(place)
+
+
+def _copy(source: epath.Path, target: epath.Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with source.open("rb") as read, target.open("wb") as written:
+        shutil.copyfileobj(read, written, 2**24)
+
+
 def _files(folder: epath.Path) -> dict[str, epath.Path]:
     """Every file below `folder` by its path from there, but for the manifest."""
     found: dict[str, epath.Path] = {}
@@ -261,6 +298,9 @@ def _sha256(file: epath.Path) -> str:
 
 def _write_text(file: epath.Path, text: str) -> None:
     """There whole or not at all: an object store writes so, a file system renames so."""
+    if _is_remote(file):
+        file.write_text(text)
+        return
     temporary = file.parent / f".{file.name}.tmp"
     temporary.write_text(text)
     temporary.replace(file)

@@ -17,16 +17,17 @@ from bertjax.data.tasks import Task
 from bertjax.study import StudyConfig
 from bertjax.sweep.ledger import Ledger, open_ledger
 from bertjax.sweep.run import run_study
+from bertjax.sweep.run_dir import RunDir
 
 
 def refusal(folder: Path, study: StudyConfig) -> str:
     with pytest.raises(InputError) as caught:
-        open_ledger(folder, study)
+        open_ledger(RunDir(folder), study)
     return str(caught.value)
 
 
 def test_another_study_is_said_setting_by_setting(study: StudyConfig, tmp_path: Path) -> None:
-    open_ledger(tmp_path, study).keep_study(study)
+    open_ledger(RunDir(tmp_path), study).keep_study(study)
     fewer = replace(study, train=replace(study.train, epochs=3), data=replace(study.data, label_column="y"))
     assert refusal(tmp_path, fewer) == (
         f"{tmp_path} holds another study: data.label_column is \"label\" there and \"y\" now; "
@@ -38,9 +39,9 @@ def test_another_study_is_said_setting_by_setting(study: StudyConfig, tmp_path: 
 
 
 def test_the_same_data_elsewhere_are_the_same_study(study: StudyConfig, tmp_path: Path) -> None:
-    open_ledger(tmp_path, study).keep_study(study)
+    open_ledger(RunDir(tmp_path), study).keep_study(study)
     moved = replace(study.data, data_dir="elsewhere", train_file="elsewhere/train.jsonl", dev_file="x/dev.jsonl")
-    open_ledger(tmp_path, replace(study, data=moved))
+    open_ledger(RunDir(tmp_path), replace(study, data=moved))
     assert "data.dev_file is" in refusal(tmp_path, replace(study, data=replace(moved, dev_file="x/test.jsonl")))
 
 
@@ -49,7 +50,7 @@ def test_the_same_data_elsewhere_are_the_same_study(study: StudyConfig, tmp_path
 def test_a_damaged_file_is_refused_in_one_line(study: StudyConfig, tmp_path: Path, name: str, content: str) -> None:
     (tmp_path / name).write_text(content)
     with pytest.raises(InputError, match=f"{name} must hold .* JSON.*; use another run directory") as caught:
-        open_ledger(tmp_path, study).check_rows({"colours": "1"})
+        open_ledger(RunDir(tmp_path), study).check_rows({"colours": "1"})
     assert "\n" not in str(caught.value)
 
 

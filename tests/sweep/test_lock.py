@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from etils import epath
 
 from bertjax.config import InputError
 from bertjax.sweep import lock
@@ -31,20 +32,21 @@ def dead_pid() -> int:
 
 
 def test_a_lock_is_held_and_given_back(tmp_path: Path) -> None:
-    with locked(tmp_path):
-        owner = owner_of(tmp_path)
+    with locked(epath.Path(tmp_path)):
+        owner = owner_of(epath.Path(tmp_path))
         assert owner is not None and owner["pid"] == os.getpid()
-        with pytest.raises(InputError, match="is in use by process"), locked(tmp_path):
+        with pytest.raises(InputError, match="is in use by process"), locked(epath.Path(tmp_path)):
             pass
-        assert owner_of(tmp_path) == owner
-    assert list(tmp_path.iterdir()) == [] and owner_of(tmp_path) is None
+        assert owner_of(epath.Path(tmp_path)) == owner
+    assert list(tmp_path.iterdir()) == [] and owner_of(epath.Path(tmp_path)) is None
 
 
 @pytest.mark.parametrize("host", [None, "elsewhere"])
 def test_the_second_is_refused_with_who_and_since_when(tmp_path: Path, host: str | None) -> None:
     holder(tmp_path, **({"host": host} if host else {}))
     who = rf"process {os.getppid()} on {host or socket.gethostname()}"
-    with pytest.raises(InputError, match=rf"{who}, since 10 minutes, last seen 2\d s ago"), locked(tmp_path):
+    said = rf"{who}, since 10 minutes, last seen 2\d s ago"
+    with pytest.raises(InputError, match=said), locked(epath.Path(tmp_path)):
         pass
 
 
@@ -60,17 +62,17 @@ def test_a_stale_lock_is_taken_over_and_that_is_said(
     said: list[str] = []
     monkeypatch.setattr(lock.log, "warning", lambda text, *values: said.append(text % values))
     holder(tmp_path, **changes)
-    with locked(tmp_path):
-        assert (owner_of(tmp_path) or {})["pid"] == os.getpid()
+    with locked(epath.Path(tmp_path)):
+        assert (owner_of(epath.Path(tmp_path)) or {})["pid"] == os.getpid()
     (line,) = said
     assert line.startswith(f"the lock of {tmp_path} is taken over: ") and line.endswith(why)
 
 
 def test_it_says_that_it_is_alive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lock, "BEAT_SECONDS", 0.01)
-    with locked(tmp_path):
-        first = (owner_of(tmp_path) or {})["alive"]
+    with locked(epath.Path(tmp_path)):
+        first = (owner_of(epath.Path(tmp_path)) or {})["alive"]
         deadline = time.time() + 30
-        while (owner_of(tmp_path) or {})["alive"] == first:
+        while (owner_of(epath.Path(tmp_path)) or {})["alive"] == first:
             assert time.time() < deadline
             time.sleep(0.01)

@@ -37,6 +37,7 @@ from bertjax.sweep.outcome import Outcome, base_row
 from bertjax.sweep.plan import describe_plan
 from bertjax.sweep.results import RESULT_COLUMNS
 from bertjax.sweep.run import run_study
+from bertjax.sweep.run_dir import RunDir
 from bertjax.train.trial import student_trials, students
 from tests.small_model import WORDS, make_model_dir
 
@@ -434,30 +435,30 @@ def test_another_study_is_refused_and_nothing_changes(finished: tuple[Path, pd.D
 
 def test_axes_grow_unless_the_trials_that_are_there_would_become_others(study: StudyConfig, tmp_path: Path) -> None:
     one = replace(study, methods=("none", "K"))
-    open_ledger(tmp_path, one).keep_study(one)
+    open_ledger(RunDir(tmp_path), one).keep_study(one)
     for grown in (replace(one, seeds=(0, 1)), replace(one, methods=METHODS)):
-        open_ledger(tmp_path, grown)
+        open_ledger(RunDir(tmp_path), grown)
     with pytest.raises(InputError, match="the most copies .all trials' batches leave room for them. is 0 there and 2"):
-        open_ledger(tmp_path, replace(one, copies=(0, 2)))
+        open_ledger(RunDir(tmp_path), replace(one, copies=(0, 2)))
     with pytest.raises(InputError, match="another study: holding out training rows .several learning rates. is false"):
-        open_ledger(tmp_path, replace(one, learning_rates=(1e-2, 1e-3)))
+        open_ledger(RunDir(tmp_path), replace(one, learning_rates=(1e-2, 1e-3)))
     with pytest.raises(InputError, match="the teacher's learning rate is 0.01 there and 0.001 now"):
-        open_ledger(tmp_path, replace(one, learning_rates=(1e-3, 1e-2), select_on="dev"))
+        open_ledger(RunDir(tmp_path), replace(one, learning_rates=(1e-3, 1e-2), select_on="dev"))
     several = replace(one, learning_rates=(1e-2, 1e-3))
-    open_ledger(tmp_path / "several", several).keep_study(several)
-    open_ledger(tmp_path / "several", replace(several, learning_rates=(1e-2, 1e-3, 1e-4)))
+    open_ledger(RunDir(tmp_path / "several"), several).keep_study(several)
+    open_ledger(RunDir(tmp_path / "several"), replace(several, learning_rates=(1e-2, 1e-3, 1e-4)))
 
 
 def test_a_run_directory_of_a_former_version_is_continued(study: StudyConfig, tmp_path: Path) -> None:
-    open_ledger(tmp_path, study).keep_study(study)
+    open_ledger(RunDir(tmp_path), study).keep_study(study)
     stored = json.loads((tmp_path / "study.json").read_text())
     for name in ("copies", "augment", "budget", "select_on", "select_epoch"):
         del stored[name]
     del stored["teacher"]["fine_tuned"]
     (tmp_path / "study.json").write_text(json.dumps(stored))
-    open_ledger(tmp_path, study)
+    open_ledger(RunDir(tmp_path), study)
     with pytest.raises(InputError, match="another study: select_epoch is false there and true now"):
-        open_ledger(tmp_path, replace(study, select_epoch=True, select_on="dev"))
+        open_ledger(RunDir(tmp_path), replace(study, select_epoch=True, select_on="dev"))
 
 
 def test_the_best_model_is_kept_where_a_known_result_without_a_model_is_better(
@@ -478,7 +479,7 @@ def test_a_damaged_result_is_trained_again(study: StudyConfig, tmp_path: Path) -
     (result,) = tmp_path.glob("trials/*/result.json")
     whole = json.loads(result.read_text())
     result.write_text(result.read_text()[:40])
-    assert len(open_ledger(tmp_path, one).rows()) == 0
+    assert len(open_ledger(RunDir(tmp_path), one).rows()) == 0
     run_study(one, tmp_path)
     assert json.loads(result.read_text())["score"] == whole["score"]
 

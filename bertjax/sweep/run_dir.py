@@ -1,0 +1,174 @@
+"""Where a run directory is: a folder, or a place in an object store with a working copy on this machine's disk.
+
+All of bertjax works on folders. Of `gs://bucket/name` the working copy has every file but models; what changed is
+copied to the store after every program, and models leave the disk then. Checkpoints and the lock are written to the
+store at once, by Orbax and `bertjax.sweep.lock`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from etils import epath
+
+from bertjax.config import InputError
+from bertjax.sweep.inputs import cache_dir
+
+log = logging.getLogger(__name__)
+
+MODEL_FOLDERS = ("model", "packed")
+"""Of a trial: what stays in the store alone."""
+
+NOT_COPIED = ("checkpoints", "lock.json")
+"""Of a run directory: what is written to the store without the working copy."""
+
+
+def is_remote(place: str | Path | epath.Path) -> bool:
+    """Whether a place is in an object store."""
+    return "://" in str(place)
+
+
+@dataclass
+class RunDir:
+    """A folder with nothing behind it."""
+
+    local: Path
+
+    @staticmethod
+    def at(place: str | Path | RunDir) -> RunDir:
+        """The run directory at a path or URL. Makes the folder, or fills the working copy.
+
+        Raises:
+            InputError: It cannot be reached, or lacks a package.
+        """
+        if isinstance(place, RunDir):
+            return place
+        return RemoteRunDir.opened(str(place)) if is_remote(place) else RunDir(Path(place))
+
+    @property
+    def root(self) -> epath.Path:
+        """Where checkpoints and the lock are."""
+        return epath.Path(self.local)
+
+    def has(self, path: Path) -> bool:
+        """Whether there is a file, given by its path in `local`."""
+        return path.is_file()
+
+    def fetch(self, folder: Path) -> Path:
+        """A folder below `local`, with the files that are in the store alone."""
+        return folder
+
+    def remove(self, folder: Path) -> None:
+        """Removes a folder below `local`."""
+        shutil.rmtree(folder, ignore_errors=True)
+
+    def push(self) -> None:
+        """Copies what has changed to where it stays."""
+
+
+@dataclass
+class RemoteRunDir(RunDir):
+    """The working copy of one in an object store."""
+
+    url: str
+    store: Any
+    """fsspec's file system."""
+    place: str
+    """The URL as `store` wants it."""
+    stored: set[str] = field(default_factory=set)
+    """Every file in the store by its path from there, but for `NOT_COPIED`."""
+    known: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Size and time of the working copy's files when they were last equal to the store's."""
+
+    @classmethod
+    def opened(cls, url: str) -> RemoteRunDir:
+        """With its working copy, in `cache_dir`."""
+        import fsspec
+
+        name = hashlib.sha256(url.encode()).hexdigest()[:12]
+        local = cache_dir() / "runs" / name
+        shutil.rmtree(local, ignore_errors=True)
+        try:
+            store, place = fsspec.core.url_to_fs(url)
+            made = cls(local, url.rstrip("/"), store, place.rstrip("/"))
+            local.mkdir(parents=True)
+            made._pull()
+        except ImportError as error:
+            raise InputError(f"{url} needs a package that is not installed ({error}): pip install 'bertjax[gcs]'"
+                             ) from error
+        except Exception as error:  # every store has errors of its own
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            raise InputError(f"the run directory {url} cannot be read: {reason}") from error
+        return made
+
+    @property
+    def root(self) -> epath.Path:
+        return epath.Path(self.url)
+
+    def has(self, path: Path) -> bool:
+        return path.is_file() or str(path.relative_to(self.local)) in self.stored
+
+    def fetch(self, folder: Path) -> Path:
+        prefix = f"{folder.relative_to(self.local)}/"
+        self._get(sorted(name for name in self.stored if name.startswith(prefix)))
+        return folder
+
+    def remove(self, folder: Path) -> None:
+        super().remove(folder)
+        prefix = f"{folder.relative_to(self.local)}/"
+        self._delete([name for name in self.stored if name.startswith(prefix)])
+
+    def push(self) -> None:
+        found = {str(path.relative_to(self.local)): path for path in self.local.rglob("*") if path.is_file()}
+        changed = {name: path for name, path in found.items()
+                   if self.known.get(name) != _state(path) and Path(name).parts[0] not in NOT_COPIED}
+        # A trial counts once its result.json is there, and so that goes last.
+        for last in (False, True):
+            part = [name for name in changed if (Path(name).name == "result.json") == last]
+            if part:
+                self.store.put([str(found[name]) for name in part], [f"{self.place}/{name}" for name in part])
+        self.known |= {name: _state(path) for name, path in changed.items()}
+        self.stored |= changed.keys()
+        self._delete([name for name in self.known if name not in found and not _of_model(name)])
+        for kind in MODEL_FOLDERS:
+            for folder in self.local.glob(f"trials/*/{kind}"):
+                shutil.rmtree(folder)
+        log.info("%d files copied to %s", len(changed), self.url)
+
+    def _pull(self) -> None:
+        """Fills the empty working copy."""
+        found: Mapping[str, Any] = self.store.find(self.place, detail=True)
+        names = {name.removeprefix(self.place).strip("/") for name in found}
+        self.stored = {name for name in names if name and Path(name).parts[0] not in NOT_COPIED}
+        self._get(sorted(name for name in self.stored if not _of_model(name)))
+
+    def _get(self, names: list[str]) -> None:
+        if names:
+            for name in names:
+                (self.local / name).parent.mkdir(parents=True, exist_ok=True)
+            self.store.get([f"{self.place}/{name}" for name in names], [str(self.local / name) for name in names])
+        self.known |= {name: _state(self.local / name) for name in names}
+
+    def _delete(self, names: list[str]) -> None:
+        gone = [name for name in names if name in self.stored]
+        if gone:
+            self.store.rm([f"{self.place}/{name}" for name in gone])
+        self.stored -= set(gone)
+        for name in names:
+            self.known.pop(name, None)
+
+
+def _of_model(name: str) -> bool:
+    parts = Path(name).parts
+    return len(parts) > 3 and parts[2] in MODEL_FOLDERS
+
+
+def _state(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns

@@ -1,0 +1,93 @@
+"""A sweep whose run directory is gs://..., against an emulator of Google Cloud Storage, in real processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from bertjax.study import StudyConfig
+from tests.sweep.test_killed import write_experiment
+
+pytestmark = pytest.mark.gcs
+URL = "gs://bucket/run"
+
+EMULATOR = """
+import sys, time
+from gcp_storage_emulator.server import create_server
+create_server("localhost", int(sys.argv[1]), in_memory=False, data_dir=sys.argv[2], default_bucket="bucket").start()
+time.sleep(3600)
+"""
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """What makes gs:// an emulator's, for processes that tests start."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    server = subprocess.Popen([sys.executable, "-c", EMULATOR, str(port), str(tmp_path / "emulator")],
+                              stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    place = f"http://localhost:{port}"
+    while True:
+        try:
+            socket.create_connection(("localhost", port)).close()
+            break
+        except OSError:
+            assert server.poll() is None
+            time.sleep(0.1)
+    yield {"STORAGE_EMULATOR_HOST": place, "TENSORSTORE_GCS_HTTP_URL": place,
+           "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false"}  # it asks over gRPC, which the emulator does not speak
+    server.kill()
+    server.wait()
+
+
+def start(experiment: Path, run_dir: str, environment: Mapping[str, str], machine: Path) -> subprocess.Popen[str]:
+    """A sweep on a machine, which is the folder of its caches."""
+    command = [sys.executable, "-m", "bertjax", "sweep", str(experiment), "--run-dir", run_dir, "--keep-models", "all",
+               "--checkpoint-minutes", "0.005"]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                            env=os.environ | dict(environment) | {"BERTJAX_CACHE": str(machine)})
+
+
+def test_another_machine_goes_on_from_the_bucket(
+    study: StudyConfig, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    """After SIGTERM in the middle of the training; the results are those of a folder."""
+    experiment = write_experiment(replace(study, methods=("none", "K")), tmp_path)
+    with start(experiment, str(tmp_path / "local"), {}, tmp_path / "here") as process:
+        _, log = process.communicate()
+    assert process.returncode == 0, log
+    with start(experiment, URL, environment, tmp_path / "one") as process:
+        emulated = tmp_path / "emulator"
+        while process.poll() is None and not list(emulated.rglob("*manifest.json")):
+            time.sleep(0.05)
+        with start(experiment, URL, environment, tmp_path / "two") as second:
+            out, log = second.communicate()
+        assert second.returncode == 2 and f"{URL} is in use by process {process.pid}" in log, log
+        process.send_signal(signal.SIGTERM)
+        _, log = process.communicate()
+    assert process.returncode == 143, log
+    with start(experiment, URL, environment, tmp_path / "two") as process:
+        out, log = process.communicate()
+    assert process.returncode == 0 and "goes on after step" in log, log
+    assert f"results: {URL}/results.csv" in out
+    program = "import fsspec, sys\nfsspec.filesystem('gs').get('bucket/run', sys.argv[1], recursive=True)"
+    subprocess.run([sys.executable, "-c", program, str(tmp_path / "fetched")], check=True,
+                   env=os.environ | environment)
+    ours, theirs = (pd.read_csv(tmp_path / name / "results.csv", dtype={"trial_id": str}).drop(columns="train_seconds")
+                    for name in ("fetched", "local"))
+    pd.testing.assert_frame_equal(ours, theirs, check_exact=True)
+    for path in (tmp_path / "local").glob("*/*/model/model.safetensors"):
+        assert (tmp_path / "fetched" / path.relative_to(tmp_path / "local")).read_bytes() == path.read_bytes()
+    assert (tmp_path / "fetched" / "report.html").exists() and not (tmp_path / "fetched" / "lock.json").exists()
+    assert not list((tmp_path / "fetched").glob("checkpoints/*/program.json"))
