@@ -265,6 +265,7 @@ def no_forward_pass(*_args, **_kwargs):
     raise AssertionError("the teacher's outputs were to be read from the cache")
 
 
+@pytest.mark.slow
 def test_augmented_epochs_are_longer_and_equal_for_k_and_a(study: StudyConfig, tmp_path: Path) -> None:
     asked = replace(study, methods=("none", "K", "A"), copies=(1,), budget="augmented_epochs",
                     train=replace(study.train, epochs=2))
@@ -295,7 +296,7 @@ def four_times(path: str | None, folder: Path) -> Path:
     return made
 
 
-@pytest.mark.parametrize("select_on", ["train", "dev"])
+@pytest.mark.parametrize("select_on", ["train", pytest.param("dev", marks=pytest.mark.slow)])
 def test_the_best_epoch_is_the_model_and_the_row(study: StudyConfig, tmp_path: Path, select_on: str) -> None:
     asked = replace(study, methods=("none", "Q", "P"), select_epoch=True, select_on=select_on, data=replace(
         study.data, train_file=str(four_times(study.data.train_file, tmp_path))))

@@ -38,6 +38,7 @@ def taught(run_dir: Path, results: pd.DataFrame, reason: str) -> None:
         assert json.loads((run_dir / "trials" / name / "result.json").read_text())["reason"] == reason
 
 
+@pytest.mark.slow
 def test_a_diverged_teacher_fails_its_own_trials_and_is_trained_once(
     study: StudyConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
