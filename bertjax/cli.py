@@ -33,6 +33,7 @@ from bertjax.cli_args import (
     Plan,
     Predict,
     Report,
+    Status,
     Sweep,
     Train,
 )
@@ -138,6 +139,9 @@ def run(command: Command) -> None:
         case Plan():
             from bertjax.sweep.plan import describe_plan
             print(describe_plan(study_of(command), command.mesh, command.device))
+        case Status():
+            from bertjax.cli_status import show_status
+            show_status(command.run_dir)
         case Evaluate():
             evaluate(command)
         case Predict():

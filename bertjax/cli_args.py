@@ -53,6 +53,14 @@ class Plan(StudyOptions):
     """What the hours are estimated for: cpu:CORES, a100:N, h100:N, h200:N, v4:AxB, v5e:AxB, v5p:AxB or v6e:AxB."""
 
 
+@dataclass(frozen=True)
+class Status:
+    """Say how far a study is: done, failed and left, who works on it, and how long it will take; JSON in a pipe."""
+
+    run_dir: Positional[str]
+    """Of a sweep: a folder, or a place in an object store (gs://bucket/name)."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Train(StudyOptions):
     """Train one trial: a sweep of one."""
@@ -237,7 +245,8 @@ class Bench:
 
 
 COMMANDS: dict[str, type] = {
-    "sweep": Sweep, "plan": Plan, "train": Train, "evaluate": Evaluate, "predict": Predict, "report": Report,
-    "pick": Pick, "pack": Pack, "inspect": Inspect, "export": Export, "bench": Bench, "convert": Convert,
+    "sweep": Sweep, "plan": Plan, "status": Status, "train": Train, "evaluate": Evaluate, "predict": Predict,
+    "report": Report, "pick": Pick, "pack": Pack, "inspect": Inspect, "export": Export, "bench": Bench,
+    "convert": Convert,
 }
 """The commands by name, in the order of `bertjax --help`."""

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,16 @@ STALE_SECONDS = 5 * 60.0
 """Without one for so long, the owner on another machine counts as dead."""
 
 
+@dataclass
+class Sign:
+    """What the owner of a lock says of itself with every sign of life."""
+
+    doing: dict[str, Any] = field(default_factory=dict)
+    """See `bertjax.sweep.view.View`; fit for JSON."""
+
+
 @contextmanager
-def locked(run_dir: epath.Path) -> Iterator[None]:
+def locked(run_dir: epath.Path) -> Iterator[Sign]:
     """Holds the lock of a run directory, in a folder or an object store.
 
     The lock of a process that is gone is taken over: on this machine at once, on another after `STALE_SECONDS`. In an
@@ -43,17 +52,18 @@ def locked(run_dir: epath.Path) -> Iterator[None]:
     path = run_dir / LOCK_FILE
     mine = {"host": socket.gethostname(), "pid": os.getpid(), "started": time.time(), "alive": time.time()}
     _acquire(path, mine)
+    sign = Sign()
     stop = threading.Event()
 
     def beat() -> None:
         while not stop.wait(BEAT_SECONDS):
             with suppress(Exception):  # the next beat tries again; every store has errors of its own
-                _write(path, mine | {"alive": time.time()})
+                _write(path, mine | {"alive": time.time(), "doing": sign.doing})
 
     thread = threading.Thread(target=beat, name="bertjax-lock", daemon=True)
     thread.start()
     try:
-        yield
+        yield sign
     finally:
         stop.set()
         thread.join()
@@ -62,8 +72,8 @@ def locked(run_dir: epath.Path) -> Iterator[None]:
 
 
 def owner_of(run_dir: epath.Path) -> dict[str, Any] | None:
-    """`host`, `pid`, and the times `started` and `alive` (seconds since 1970) of the process that works in a run
-    directory; None if none does."""
+    """`host`, `pid`, the times `started` and `alive` (seconds since 1970) and what it is `doing` of the process that
+    works in a run directory; None if none does."""
     holder = _read(run_dir / LOCK_FILE)
     return None if holder is None or _gone(holder) else holder
 
@@ -112,7 +122,7 @@ def _read(path: epath.Path) -> dict[str, Any] | None:
     try:
         found = json.loads(path.read_text())
         return {"host": str(found["host"]), "pid": int(found["pid"]), "started": float(found["started"]),
-                "alive": float(found["alive"])}
+                "alive": float(found["alive"]), "doing": dict(found.get("doing") or {})}
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

@@ -27,6 +27,7 @@ from bertjax.sweep.outcome import failed_row
 from bertjax.sweep.plan import ProgramPlan, check_inputs, mesh_shape, programs
 from bertjax.sweep.results import read_rows
 from bertjax.sweep.run_dir import RunDir
+from bertjax.sweep.status import keep_plan
 from bertjax.sweep.teacher import TeacherDiverged, require_converged, teacher_logits, tuned_row, tuned_teacher
 from bertjax.sweep.view import View
 from bertjax.train.checkpoint import Checkpoints
@@ -65,15 +66,14 @@ def run_study(
     home = RunDir.at(run_dir)
     ledger = open_ledger(home, study)
     jax.devices()  # libtpu takes signals for itself when it starts
-    with interrupts.handled(), locked(home.root):
-        return _run_locked(study, ledger, keep_models, mesh, known, 60 * checkpoint_minutes or math.inf)
+    with interrupts.handled(), locked(home.root) as sign, View(sign=sign) as view:
+        session = _Session(ledger, view, keep_models, mesh, 60 * checkpoint_minutes or math.inf)
+        return _run_locked(session, study, known)
 
 
-def _run_locked(
-    study: StudyConfig, ledger: Ledger, keep_models: str, mesh: str | None, known: str | Path | None,
-    checkpoint_seconds: float,
-) -> pd.DataFrame:
+def _run_locked(session: _Session, study: StudyConfig, known: str | Path | None) -> pd.DataFrame:
     """See `run_study`."""
+    ledger = session.ledger
     rows = {} if known is None else read_rows(Path(known))
     todo = []
     for program in programs(study):
@@ -86,18 +86,17 @@ def _run_locked(
         check_inputs(study)
     ledger.keep_study(study)
     ledger.keep_rows(hashes)
+    keep_plan(ledger.run_dir, programs(study))
     ledger.place.push()
     if known is not None:
         adopted = ledger.adopt((trial for program in programs(study) for trial in program.trials), rows)
         log.info("%d results taken over from %s", adopted, known)
-    with View() as view:
-        session = _Session(ledger, view, keep_models, mesh, checkpoint_seconds)
-        view.planned(len(todo), sum(len(program.trials) for program in todo), sum(map(_work, todo)))
-        chunks, broken = None, {}
-        for program in todo:
-            program, outputs = _taught(session, study, program, broken)
-            if program.trials:
-                chunks = _run_program(session, program, outputs, chunks)
+    session.view.planned(len(todo), sum(len(program.trials) for program in todo), sum(map(_work, todo)))
+    chunks, broken = None, {}
+    for program in todo:
+        program, outputs = _taught(session, study, program, broken)
+        if program.trials:
+            chunks = _run_program(session, program, outputs, chunks)
     ledger.write_tables()
     ledger.place.push()
     return pd.read_csv(ledger.run_dir / "results.csv", dtype={"trial_id": str, "teacher": str})

@@ -7,8 +7,10 @@ store at once, by Orbax and `bertjax.sweep.lock`.
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import logging
+import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -42,7 +44,7 @@ class RunDir:
 
     @staticmethod
     def at(place: str | Path | RunDir) -> RunDir:
-        """The run directory at a path or URL. Makes the folder, or fills the working copy.
+        """The run directory at a path or URL; fills the working copy of one in an object store.
 
         Raises:
             InputError: It cannot be reached, or lacks a package.
@@ -91,9 +93,7 @@ class RemoteRunDir(RunDir):
         """With its working copy, in `cache_dir`."""
         import fsspec
 
-        name = hashlib.sha256(url.encode()).hexdigest()[:12]
-        local = cache_dir() / "runs" / name
-        shutil.rmtree(local, ignore_errors=True)
+        local = _working_copy(url)
         try:
             store, place = fsspec.core.url_to_fs(url)
             made = cls(local, url.rstrip("/"), store, place.rstrip("/"))
@@ -162,6 +162,23 @@ class RemoteRunDir(RunDir):
         self.stored -= set(gone)
         for name in names:
             self.known.pop(name, None)
+
+
+def _working_copy(url: str) -> Path:
+    """A folder of this process's own; those that processes left which were killed are removed."""
+    name = hashlib.sha256(url.encode()).hexdigest()[:12]
+    folder = cache_dir() / "runs"
+    for other in folder.glob(f"{name}-*"):
+        try:
+            os.kill(int(other.name.rpartition("-")[2]), 0)
+        except ProcessLookupError:
+            shutil.rmtree(other, ignore_errors=True)
+        except (ValueError, PermissionError):
+            pass
+    made = folder / f"{name}-{os.getpid()}"
+    shutil.rmtree(made, ignore_errors=True)
+    atexit.register(shutil.rmtree, made, ignore_errors=True)
+    return made
 
 
 def _of_model(name: str) -> bool:

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 
 from bertjax.artifact.size import BYTES_PER_MB
 from bertjax.sweep.execute import Cost
+from bertjax.sweep.lock import Sign
 from bertjax.sweep.outcome import Outcome
 from bertjax.train.running import Progress as StepProgress
 from bertjax.words import number_of
@@ -24,9 +25,17 @@ PLAIN_SECONDS = 15.0
 
 
 class View:
-    """Shows the programs of a study; a context manager, since a live view must be taken down."""
+    """Shows the programs of a study; a context manager, since a live view must be taken down.
 
-    def __init__(self, live: bool | None = None) -> None:
+    Args:
+        live: Whether it redraws itself; None: on a terminal.
+        sign: Also tells there, for `bertjax status`: the `title` of the program, its `step` and `total_steps`, and
+            `program_seconds_left` and `study_seconds_left`, those that are known yet.
+    """
+
+    def __init__(self, live: bool | None = None, sign: Sign | None = None) -> None:
+        self.sign = sign or Sign()
+        self.begun = time.monotonic()
         self.live = sys.stderr.isatty() if live is None else live
         self.progress = Progress(
             SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=24),
@@ -35,7 +44,7 @@ class View:
         )
         self.study = self.progress.add_task("study", detail="", total=None)
         self.program = self.progress.add_task("program", detail="", total=None, visible=False)
-        self.done_work = 0.0
+        self.done_work = self.total_work = 0.0
         self.program_work = 0.0
         self.last_line = 0.0
 
@@ -50,6 +59,7 @@ class View:
 
     def planned(self, programs: int, trials: int, work: float) -> None:
         """Tells what is to be done; `work` in any unit, the same as `started`'s."""
+        self.total_work = work
         in_programs = f"in {number_of('program', programs)}"
         self.progress.update(self.study, total=work, description=f"{number_of('trial', trials)} {in_programs}")
         self._say(f"{number_of('trial', trials)} to train, {in_programs}")
@@ -58,6 +68,7 @@ class View:
         """A program begins."""
         self.program_work, self.last_line = work, time.monotonic()
         self.progress.update(self.program, description=title, completed=0, total=None, visible=True, detail="compiling")
+        self.sign.doing = {"title": title}
         self._say(f"{title}: started")
 
     def step(self, title: str, progress: StepProgress) -> None:
@@ -68,11 +79,16 @@ class View:
                   f"loss {progress.loss.mean():.3f}")
         share = progress.step / progress.total_steps
         self.progress.update(self.program, completed=progress.step, total=progress.total_steps, detail=detail)
-        self.progress.update(self.study, completed=self.done_work + share * self.program_work)
+        done = self.done_work + share * self.program_work
+        self.progress.update(self.study, completed=done)
+        self.sign.doing |= {"step": progress.step, "total_steps": progress.total_steps,
+                            "program_seconds_left": progress.seconds * (1 / share - 1)}
+        if self.total_work and done:
+            # Of this run: what was done before it is no work of it.
+            self.sign.doing["study_seconds_left"] = (time.monotonic() - self.begun) * (self.total_work / done - 1)
         if not self.live and time.monotonic() - self.last_line > PLAIN_SECONDS:
             self.last_line = time.monotonic()
-            left = progress.seconds * (1 / share - 1)
-            log.info("%s: %s · %.0f s left", title, detail, left)
+            log.info("%s: %s · %.0f s left", title, detail, self.sign.doing["program_seconds_left"])
 
     def finished(self, title: str, outcomes: Sequence[Outcome], cost: Cost) -> None:
         """A program is done: its scores."""

@@ -1,0 +1,97 @@
+"""What `bertjax status` reads of a study that was begun, runs, or is complete."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from bertjax import cli
+from bertjax.cli_status import duration, running_in_words
+from bertjax.config import InputError
+from bertjax.study import StudyConfig
+from bertjax.sweep.lock import LOCK_FILE, Sign
+from bertjax.sweep.plan import programs
+from bertjax.sweep.status import keep_plan, read_status
+from bertjax.sweep.view import View
+from bertjax.train.running import Progress
+
+
+@pytest.fixture
+def run_dir(study: StudyConfig, tmp_path: Path) -> Path:
+    """Of eight trials, of which three have a result."""
+    keep_plan(tmp_path, programs(study))
+    ids = [trial.trial_id for program in programs(study) for trial in program.trials]
+    lines = [f"{name},{status}" for name, status in zip(ids, ("done", "diverged", "failed"), strict=False)]
+    (tmp_path / "results.csv").write_text("\n".join(["trial_id,status", *lines, "elsewhere,done"]) + "\n")
+    return tmp_path
+
+
+def test_trials_are_counted_by_what_became_of_them(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status = read_status(str(run_dir))
+    (part,) = status.parts
+    assert (part.task, part.student) == ("colours", "small, 1 layer")
+    assert (part.done, part.diverged, part.failed, part.left) == (1, 1, 1, 5) and status.running is None
+    with pytest.raises(SystemExit) as raised:
+        cli.main(["status", str(run_dir)])
+    assert raised.value.code == 0 and json.loads(capsys.readouterr().out) == json.loads(status.as_json())
+    (run_dir / "results.csv").unlink()
+    assert read_status(str(run_dir)).total("left") == 8
+
+
+def test_people_are_told_who_works_on_it_and_on_what(
+    run_dir: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.time()
+    lock = {"host": socket.gethostname(), "pid": os.getpid(), "started": now - 3600, "alive": now - 7, "doing": {
+        "title": "colours · 8 trials", "step": 20, "total_steps": 1000, "program_seconds_left": 600.0,
+        "study_seconds_left": 12_000.0}}
+    (run_dir / LOCK_FILE).write_text(json.dumps(lock))
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    with pytest.raises(SystemExit):
+        cli.main(["status", str(run_dir)])
+    said = " ".join(capsys.readouterr().out.split())
+    who = f"Process {os.getpid()} on {socket.gethostname()}"
+    assert f"{who} has worked on it for 60 minutes, last seen 7 s ago." in said
+    assert ("colours · 8 trials, step 20 of 1,000; left about 10 minutes for this program, about 3.3 hours for the "
+            "study.") in said
+
+
+def test_where_no_one_works_it_says_what_is_left() -> None:
+    assert running_in_words(None, 0) == ["The study is complete."]
+    assert running_in_words(None, 1) == ["No process works on it. The command that began it goes on with 1 trial."]
+    assert [duration(seconds) for seconds in (40, 600, 7200)] == ["40 s", "10 minutes", "2.0 hours"]
+
+
+@pytest.mark.parametrize(("name", "content", "said"), [
+    ("plan.json", None, "must be the run directory of a sweep, and has no plan.json"),
+    ("plan.json", "{", "must have a plan.json and a results.csv as a sweep writes them"),
+    ("plan.json", "[1]", "must have a plan.json and a results.csv as a sweep writes them"),
+    ("results.csv", "a,b\n1,2\n", "must have a plan.json and a results.csv as a sweep writes them"),
+])
+def test_what_is_no_study_is_one_line(run_dir: Path, name: str, content: str | None, said: str) -> None:
+    if content is None:
+        (run_dir / name).unlink()
+    else:
+        (run_dir / name).write_text(content)
+    with pytest.raises(InputError, match=said):
+        read_status(str(run_dir))
+
+
+def test_a_view_tells_the_sign_how_far_it_is() -> None:
+    import numpy as np
+    sign = Sign()
+    with View(live=False, sign=sign) as view:
+        view.planned(2, 16, work=10.0)
+        view.started("p", 5.0)
+        assert sign.doing == {"title": "p"}
+        view.begun -= 30
+        view.step("p", Progress(20, 100, 640, 60.0, np.ones(2)))
+        assert sign.doing["step"] == 20 and sign.doing["total_steps"] == 100
+        assert sign.doing["program_seconds_left"] == pytest.approx(240)
+        assert sign.doing["study_seconds_left"] == pytest.approx(30 * 9, rel=0.1)
