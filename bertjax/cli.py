@@ -39,6 +39,7 @@ from bertjax.cli_args import (
 )
 from bertjax.cli_outputs import check_writable
 from bertjax.config import InputError, require
+from bertjax.files import NO_ROOM
 from bertjax.heap import restart_with_tuned_heap
 from bertjax.study import StudyConfig
 from bertjax.sweep.experiments import load_study, override
@@ -76,6 +77,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(getattr(error, "exit_code", 130))
     except BrokenPipeError:  # the reader of our output has left, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        print(f"bertjax: {error.filename or 'a file'} cannot be written ({error.strerror}); what was written before "
+              "stays: make room, and run the same command", file=sys.stderr)
+        sys.exit(2)
     sys.exit(0)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import io
 import json
 import logging
@@ -245,6 +246,27 @@ def test_sweep_runs_the_study_and_writes_the_report(status: str, code: int, monk
     said = capsys.readouterr()
     assert f"report:  {tmp_path / 'new' / 'report.html'}" in said.out
     assert ("1 of 2 trials failed" in said.err) == (code == 1)
+
+
+@pytest.mark.parametrize(("number", "said"), [
+    (errno.ENOSPC, "bertjax: results.csv cannot be written (No space left on device); what was written before stays: "
+                   "make room, and run the same command\n"),
+    (errno.ECONNRESET, None),
+])
+def test_a_full_disk_is_one_line_and_other_errors_are_not_hidden(
+    number: int, said: str | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run_study(*_args: Any, **_options: Any) -> None:
+        raise OSError(number, os.strerror(number), "results.csv")
+
+    backend(monkeypatch, "bertjax.sweep.run", run_study=run_study)
+    backend(monkeypatch, "bertjax.report.page", write_report=None)
+    argv = ["sweep", "demo", "--model", "m", "--run-dir", str(tmp_path)]
+    if said is None:
+        with pytest.raises(OSError, match="reset"):
+            cli.main(argv)
+    else:
+        assert exit_of(*argv) == 2 and capsys.readouterr().err == said
 
 
 @pytest.mark.parametrize(("argv", "module", "function", "resumes"), [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import shutil
@@ -12,14 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bertjax.config import InputError, require
+from bertjax.files import NO_ROOM
 
 MODEL_FILES = frozenset({
     "model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
     "added_tokens.json", "vocab.txt", "chat_template.jinja"})
 """What a model's folder may hold. A folder that holds anything else is never replaced."""
-
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
-"""What the system says where a file cannot grow; libraries written in Rust say it too, in the text of their errors."""
 
 
 @contextmanager
@@ -81,7 +78,7 @@ def _write_error(error: Exception, places: tuple[Path, ...]) -> str | None:
     named = getattr(error, "filename", None)
     below = isinstance(named, str | os.PathLike) and any(
         place == Path(named) or place in Path(named).parents for place in places)
-    return os.strerror(number) if number is not None and (number in _NO_ROOM or below) else None
+    return os.strerror(number) if number is not None and (number in NO_ROOM or below) else None
 
 
 def require_empty(target: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -411,6 +413,28 @@ def test_a_program_that_breaks_is_marked_failed_and_tried_again(
         patched.setattr(run_module, "execute", broken)
         assert run_study(one, tmp_path)["status"].tolist() == ["failed"]
     assert run_study(one, tmp_path)["status"].tolist() == ["done"]
+
+
+def test_a_full_disk_leaves_what_is_there_and_the_rest_follows_once_there_is_room(
+    study: StudyConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = replace(study, methods=("none",), seeds=(0, 1), max_trials_per_program=1)
+    real = os.replace
+
+    def replace_while_there_is_room(source: str, target: str) -> None:
+        results = list(tmp_path.glob("trials/*/result.json"))
+        if results and Path(target).name == "predictions.npz":  # of the second trial
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(source, target)
+
+    monkeypatch.setattr("bertjax.files.os.replace", replace_while_there_is_room)
+    with pytest.raises(OSError, match="No space left"):
+        run_study(asked, tmp_path, keep_models="none")
+    monkeypatch.undo()
+    (kept,) = tmp_path.glob("trials/*/result.json")  # of the first program; the second is broken off
+    before = kept.read_bytes()
+    results = run_study(asked, tmp_path, keep_models="none")
+    assert set(results["status"]) == {"done"} and len(results) == 2 and kept.read_bytes() == before
 
 
 def test_best_keeps_one_model_of_each_subset(study: StudyConfig, tmp_path: Path) -> None:
