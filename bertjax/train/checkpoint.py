@@ -70,9 +70,9 @@ class Checkpoints:
         self.last = self.clock()
         self.writer = ThreadPoolExecutor(1, thread_name_prefix="bertjax-checkpoint")
 
-    def due(self) -> bool:
-        """Whether it is time for another one."""
-        return self.clock() - self.last >= self.seconds
+    def due(self, share: float = 1.0) -> bool:
+        """Whether it is time for another one, or a share of that time has passed."""
+        return self.clock() - self.last >= share * self.seconds
 
     def save(self, snapshot: Snapshot, *, wait: bool = False) -> None:
         """Writes a checkpoint behind the program's back; the arrays may be donated as soon as this returns.

@@ -23,6 +23,9 @@ from bertjax.train.step import MAX_CHUNK
 
 CHUNK_SECONDS = 2.0
 
+FINAL_SHARE = 0.5
+"""Of the time between two checkpoints: once it has passed, a program that ends leaves one more."""
+
 
 @dataclass
 class Fit:
@@ -125,9 +128,10 @@ def fit(
                     logits = predict_rows(chunks, groups, table, eval_rows, lengths, eval_edges, eval_batch_size)
                 run.evaluated(Evaluation(end // rows.steps_per_epoch, end, logits), groups)
         run.finish()
-        if interrupts.received():
+        # The last step too, if it took long to get there: scoring and packing the trials can be broken off as well.
+        if interrupts.received() or (checkpoints is not None and checkpoints.due(FINAL_SHARE)):
             save()
-            interrupts.raise_if_received()
+        interrupts.raise_if_received()
     return Fit(groups if best is None else best.of(groups), run.history(), run.evaluations, run.elapsed())
 
 

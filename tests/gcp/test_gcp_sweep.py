@@ -83,6 +83,8 @@ def test_an_interrupted_sweep_is_taken_up_again(cloud: Cloud) -> None:
     assert "nothing was started" in cloud("sweep", "demo", code=2) and cloud.exists()
     process = cloud.start("sweep", "subsets")
     wait_for(lambda: cloud.calls("worker.sh start", "subsets")[1:])
+    looks = len(cloud.calls("worker.sh\\ state"))
+    wait_for(lambda: cloud.calls("worker.sh\\ state")[looks:])  # every host has said that the job runs
     cloud.go()
     assert process.communicate(timeout=60) and process.returncode == 0
     assert len(cloud.started()) == 2 and not cloud.exists()

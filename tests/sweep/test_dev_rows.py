@@ -23,8 +23,8 @@ def test_other_dev_rows_change_no_model_and_no_choice(study: StudyConfig, tmp_pa
     lines = [json.dumps({"text": " ".join(draw.choice(WORDS, count)), "label": WORDS[draw.integers(3)]})
              for count in counts]
     (tmp_path / "other.jsonl").write_text("\n".join(lines) + "\n")
-    asked = replace(study, methods=("QKP",), copies=(1,), learning_rates=(1e-2, 3e-3), select_epoch=True,
-                    train=replace(study.train, epochs=3))
+    asked = replace(study, methods=("KP",), copies=(1,), learning_rates=(1e-2, 3e-3), select_epoch=True,
+                    train=replace(study.train, epochs=2))
     elsewhere = replace(asked, data=replace(study.data, dev_file=str(tmp_path / "other.jsonl")))
     runs = [run_of(asked, tmp_path / "first"), run_of(elsewhere, tmp_path / "other")]
     (first, ours), (second, theirs) = runs

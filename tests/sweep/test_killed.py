@@ -12,11 +12,16 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 
-from bertjax.study import StudyConfig
+from bertjax.study import StudyConfig, TrialConfig
+from bertjax.sweep.ledger import Ledger
+from bertjax.sweep.run import run_study
+from bertjax.sweep.view import View
+from bertjax.train.running import Progress
 
 IMPORTS = """
 from bertjax.config import AugmentConfig, DataConfig, PruneConfig, QuantizeConfig, TeacherConfig, TrainConfig
@@ -79,6 +84,42 @@ def assert_same(run_dir: Path, whole: Path) -> None:
     assert not list((run_dir / "checkpoints").glob("*")) and not (run_dir / "lock.json").exists()
 
 
+class Killed(BaseException):
+    """As if the process were gone."""
+
+
+def test_a_study_that_breaks_off_goes_on_to_the_same_bits(
+    study: StudyConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In training, and once more while its trials are being written: the short form of the tests below."""
+    asked = replace(study, methods=("none", "P"))
+    run_study(asked, tmp_path / "whole", keep_models="all")
+    real_step, real_record = View.step, Ledger.record
+
+    def step(view: View, title: str, progress: Progress) -> None:
+        real_step(view, title, progress)
+        if progress.step > 20:
+            raise Killed
+
+    def record(ledger: Ledger, trial: TrialConfig, *values: Any) -> None:
+        real_record(ledger, trial, *values)
+        raise Killed
+
+    for place, broken, way in ((View, "step", step), (Ledger, "record", record)):
+        monkeypatch.setattr(place, broken, way)
+        with pytest.raises(Killed):
+            run_study(asked, tmp_path / "run", keep_models="all", checkpoint_minutes=1e-6)
+        monkeypatch.undo()
+        assert list((tmp_path / "run").glob("checkpoints/*/*/manifest.json"))
+    assert len(list((tmp_path / "run").glob("trials/*/result.json"))) == 1
+    said: list[int] = []
+    monkeypatch.setattr(View, "step", lambda view, title, progress: said.append(progress.step))
+    run_study(asked, tmp_path / "run", keep_models="all")
+    assert said == []  # no step is done again to write the second trial
+    assert_same(tmp_path / "run", tmp_path / "whole")
+
+
+@pytest.mark.slow
 def test_sigterm_leaves_a_checkpoint_and_the_same_command_goes_on(experiment: Path, tmp_path: Path) -> None:
     finish(experiment, tmp_path / "whole")
     with start(experiment, tmp_path / "run") as process:
@@ -93,6 +134,7 @@ def test_sigterm_leaves_a_checkpoint_and_the_same_command_goes_on(experiment: Pa
     assert_same(tmp_path / "run", tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_a_second_process_is_refused(experiment: Path, tmp_path: Path) -> None:
     with start(experiment, tmp_path / "run") as process:
         wait_for(process, lambda line: "started" in line)
