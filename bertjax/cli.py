@@ -39,7 +39,7 @@ from bertjax.cli_args import (
 )
 from bertjax.cli_outputs import check_writable
 from bertjax.config import InputError, require
-from bertjax.files import NO_ROOM
+from bertjax.files import NO_ROOM, is_remote
 from bertjax.heap import restart_with_tuned_heap
 from bertjax.study import StudyConfig
 from bertjax.sweep.experiments import load_study, override
@@ -190,7 +190,6 @@ def rehearsed(command: Sweep) -> StudyConfig:
     if not command.smoke:
         return study
     from bertjax.sweep.inputs import cache_dir
-    from bertjax.sweep.run_dir import is_remote
     from bertjax.sweep.smoke import lower_largest, smoke_study
     folder = cache_dir() if is_remote(command.run_dir) else Path(command.run_dir)
     check_writable(folder)
@@ -251,7 +250,7 @@ def run_sweep(study: StudyConfig, run_dir: str, **options: Any) -> None:
         options: Of `bertjax.sweep.run.run_study`.
     """
     new = not os.path.exists(run_dir)
-    if "://" not in run_dir:
+    if not is_remote(run_dir):
         check_writable(Path(run_dir))
     from bertjax.report.page import write_report
     from bertjax.sweep.run import run_study

@@ -114,6 +114,7 @@ def keep(result: Mapping[str, Any], targets: Mapping[str, Target]) -> list[Path]
     """Writes the rows of run directories' trials into their latency.csv, and from there into their results.csv."""
     from bertjax.sweep.latency_file import write_latency
     from bertjax.sweep.ledger import Ledger
+    from bertjax.sweep.run_dir import RunDir
     by_folder: dict[Path, list[dict[str, Any]]] = {}
     for row in result["rows"]:
         target = targets.get(row["artifact"])  # none: the float values of a quantized model, which are no trial's
@@ -123,5 +124,5 @@ def keep(result: Mapping[str, Any], targets: Mapping[str, Target]) -> list[Path]
                 {**trial, "threads": result["threads"], "cpu": result["cpu"], **row})
     written = [write_latency(folder, rows) for folder, rows in by_folder.items()]
     for folder in by_folder:
-        Ledger(folder).write_tables()
+        Ledger(RunDir(folder)).write_tables()
     return written

@@ -80,7 +80,9 @@ def answer(row: pd.Series, command: Pick) -> dict[str, Any]:
 def kept_folder(run_dir: Path, trial_ids: Sequence[str]) -> Path | None:
     """The folder of the first trial whose model is on disk."""
     from bertjax.sweep.ledger import Ledger
-    return next((run_dir / "trials" / trial_id for trial_id in trial_ids if Ledger(run_dir).has_model(trial_id)), None)
+    from bertjax.sweep.run_dir import RunDir
+    ledger = Ledger(RunDir(run_dir))
+    return next((run_dir / "trials" / trial_id for trial_id in trial_ids if ledger.has_model(trial_id)), None)
 
 
 def export_command(folder: Path, task: str) -> str:

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import numpy as np
+    from etils import epath
+
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
+"""What the system says where a file cannot grow; libraries written in Rust say it too, in the text of their errors."""
 
 
 def write_text(path: Path, text: str) -> None:
     """Writes a text file under a temporary name, then renames it."""
     write_bytes(path, text.encode())
-
-
-NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
-"""What the system says where a file cannot grow; libraries written in Rust say it too, in the text of their errors."""
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -35,6 +35,19 @@ def write_bytes(path: Path, content: bytes) -> None:
         if isinstance(error, OSError) and error.filename is None:  # as of a write to a full disk
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
+
+
+def is_remote(place: object) -> bool:
+    """Whether a path or URL is in an object store."""
+    return "://" in str(place)
+
+
+def put_text(place: epath.Path, text: str) -> None:
+    """`write_text` on a disk or in an object store, which shows an object whole or not at all."""
+    if is_remote(place):
+        place.write_text(text)
+    else:
+        write_text(Path(place), text)
 
 
 def npz(compress: bool, **arrays: np.ndarray) -> bytes:

@@ -15,6 +15,7 @@ from bertjax.cli_pick import export_command
 from bertjax.config import DataConfig
 from bertjax.sweep.latency_file import LATENCY_COLUMNS, write_latency
 from bertjax.sweep.ledger import Ledger
+from bertjax.sweep.run_dir import RunDir
 from tests.run_dir import make_run_dir
 
 TRIALS = {"1": ("none", 80.0, 69.6), "2": ("Q", 79.6, 18.1), "3": ("QP", 79.0, 15.6), "4": ("P", 78.0, 57.5)}
@@ -30,7 +31,7 @@ def run_dir(tmp_path: Path) -> Path:
         change(made, key, score=score, score_movva=score, size_bytes_disk=mb * 1e6, size_bytes_fp32=1e8,
                size_bytes_paper=mb * 1e6)
         if key != "3":
-            Ledger(made).drop_model(key)
+            Ledger(RunDir(made)).drop_model(key)
     return made
 
 
@@ -38,7 +39,7 @@ def change(run_dir: Path, trial_id: str, **values: Any) -> None:
     """Other values in the row of a trial, and the tables written again."""
     path = run_dir / "trials" / trial_id / "result.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | values))
-    Ledger(run_dir).write_tables()
+    Ledger(RunDir(run_dir)).write_tables()
 
 
 def exit_of(*argv: object) -> int:

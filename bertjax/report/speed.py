@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bertjax.artifact.inference.latency import ONNX, STATIC
 from bertjax.artifact.size import BYTES_PER_MB
 from bertjax.report.plots import Figure, latency_chart
 from bertjax.report.sections import EMPTY, Cell, PageTable, Section
 from bertjax.report.tables import labels, pareto_front
-from bertjax.sweep.latency_file import EXPORTED, STATIC
 from bertjax.words import number_of
 
 SETTINGS = ("task", "methods", "model", "num_hidden_layers", "sparsity", "weight_bits")
@@ -37,7 +37,7 @@ def speed_section(rows: Sequence[Mapping[str, str]], results: pd.DataFrame) -> S
     table = measured(rows, results) if rows else results.iloc[:0]
     if table.empty:
         return None
-    exported = table[table["runtime"].str.startswith(EXPORTED)]
+    exported = table[table["runtime"].str.startswith(ONNX)]
     figures = [Figure(f"{task}, batch {size:g}", title(part), latency_chart(marks(part), results))
                for (task, size), part in exported.groupby(["task", "batch_size"], sort=False)]
     tables = [latency_table(part, str(task)) for task, part in table.groupby("task", sort=False)]
@@ -71,7 +71,7 @@ def measured(rows: Sequence[Mapping[str, str]], results: pd.DataFrame) -> pd.Dat
 
 def marks(part: pd.DataFrame) -> pd.DataFrame:
     """What is drawn of one task and batch size, see `plots.latency_chart`."""
-    schemes = part["runtime"].str.removeprefix(EXPORTED)
+    schemes = part["runtime"].str.removeprefix(ONNX)
     return pd.DataFrame({
         "methods": part["methods"], "name": part["methods"] + schemes, "p50_ms": part["p50_ms"], "score": part["score"],
         "on_front": pareto_front(part, "p50_ms", "score"), "setting": part["label"] + schemes,
@@ -81,7 +81,7 @@ def marks(part: pd.DataFrame) -> pd.DataFrame:
 def title(part: pd.DataFrame) -> str:
     """The fastest of one task and batch size, in words."""
     row = part.loc[part["p50_ms"].idxmin()]
-    return (f"{row['label']}{row['runtime'].removeprefix(EXPORTED)} is the fastest: {row['p50_ms']:.3g} ms, "
+    return (f"{row['label']}{row['runtime'].removeprefix(ONNX)} is the fastest: {row['p50_ms']:.3g} ms, "
             f"{row['score']:.1f} points")
 
 
@@ -106,7 +106,7 @@ def _time(row: Mapping[Any, Any] | None) -> Cell:
 
 def in_words(table: pd.DataFrame) -> list[str]:
     """What each letter does to bytes and to time, over the pairs of models that differ in that letter alone."""
-    exported = table[table["runtime"] == EXPORTED]
+    exported = table[table["runtime"] == ONNX]
     notes = []
     for letter in "QPK":
         own = {"Q": "weight_bits", "P": "sparsity"}.get(letter)
@@ -119,7 +119,7 @@ def in_words(table: pd.DataFrame) -> list[str]:
             faster = float((pairs["p50_ms_without"] / pairs["p50_ms"]).median())
             smaller = float((pairs["file_mb_without"] / pairs["file_mb"]).median())
             notes.append(_verdict(letter, faster, smaller, len(pairs)))
-    pairs = table[table["runtime"] == STATIC].merge(
+    pairs = table[table["runtime"] == f"{ONNX} {STATIC}"].merge(
         exported, on=[name for name in (*SETTINGS, *CONDITIONS) if name != "runtime"], suffixes=("", "_trained"))
     if len(pairs):
         faster = float((pairs["p50_ms_trained"] / pairs["p50_ms"]).median())

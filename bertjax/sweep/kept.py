@@ -10,6 +10,7 @@ from typing import Any
 
 from bertjax.config import DataConfig, InputError, require
 from bertjax.sweep.ledger import Ledger
+from bertjax.sweep.run_dir import RunDir
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def kept_models(run_dir: Path, task: str | None = None) -> list[KeptModel]:
     Raises:
         InputError: No model was kept, or several tasks were and none is named.
     """
-    ledger = Ledger(run_dir)
+    ledger = Ledger(RunDir(run_dir))
     kept = [_kept(run_dir, row) for row in ledger.rows()
             if row["status"] == "done" and ledger.has_model(row["trial_id"])]
     tasks = list(dict.fromkeys(model.task for model in kept))

@@ -6,8 +6,9 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+from bertjax.artifact.inference.latency import ONNX, Latency
 from bertjax.config import InputError, require
 from bertjax.files import write_text
 
@@ -16,13 +17,6 @@ LATENCY_COLUMNS = (
     "trial_id", "task", "methods", "runtime", "batch_size", "threads", "cpu", "p50_ms", "p95_ms", "rows_per_second",
     "speedup", "score", "num_bytes")
 """The columns of latency.csv."""
-
-EXPORTED = "onnxruntime"
-"""The runtime of a model as it is exported; behind it may stand how a float model was quantized without training, or
-that activations have fixed scales, as in `STATIC`."""
-
-STATIC = "onnxruntime static"
-"""The runtime of a model with Q whose activations were given fixed scales."""
 
 
 def write_latency(run_dir: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
@@ -47,15 +41,7 @@ def write_latency(run_dir: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
     return path
 
 
-class Measured(NamedTuple):
-    """How long the batches of a trained model take; the fields are columns of results.csv."""
-
-    p50_ms: float
-    p95_ms: float
-    rows_per_second: float
-
-
-def read_latency(run_dir: Path, runtime: str = EXPORTED, batch_size: int = 1) -> dict[str, Measured]:
+def read_latency(run_dir: Path, runtime: str = ONNX, batch_size: int = 1) -> dict[str, Latency]:
     """What was measured of trained models, by trial_id; empty where nothing was.
 
     Only times of one machine can be compared: those with the processor and the threads of the last measurement.
@@ -70,10 +56,10 @@ def read_latency(run_dir: Path, runtime: str = EXPORTED, batch_size: int = 1) ->
     """
     rows = [row for row in latency_rows(run_dir) if row["runtime"] == runtime and row["batch_size"] == str(batch_size)]
     try:
-        return {row["trial_id"]: Measured(*(float(row[name]) for name in Measured._fields)) for row in rows
+        return {row["trial_id"]: Latency(*(float(row[name]) for name in Latency._fields)) for row in rows
                 if all(row[name] == rows[-1][name] for name in ("threads", "cpu"))}
     except ValueError as error:
-        raise InputError(f"{run_dir / LATENCY_FILE} must have numbers in {', '.join(Measured._fields)} ({error}); "
+        raise InputError(f"{run_dir / LATENCY_FILE} must have numbers in {', '.join(Latency._fields)} ({error}); "
                          "move it away") from None
 
 

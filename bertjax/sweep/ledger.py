@@ -22,11 +22,12 @@ from typing import Any
 
 import numpy as np
 
+from bertjax.artifact.inference.latency import Latency
 from bertjax.artifact.packed.model import PACKED_FILE
 from bertjax.config import InputError, require, to_json
 from bertjax.files import npz, write_bytes, write_text
 from bertjax.study import StudyConfig, TrialConfig
-from bertjax.sweep.latency_file import Measured, read_latency
+from bertjax.sweep.latency_file import read_latency
 from bertjax.sweep.results import ADDED_COLUMNS, FINISHED, RESULT_COLUMNS, Row, table_order, write_rows
 from bertjax.sweep.run_dir import RunDir
 from bertjax.train.checkpoint import Checkpoints, begun_programs
@@ -43,15 +44,13 @@ MOST_SAID = 5
 class Ledger:
     """The trials of one run directory."""
 
-    run_dir: Path
-    """The folder, or the working copy of a place in an object store."""
-    home: RunDir | None = None
-    """The same with what is behind it; None: nothing is."""
+    place: RunDir
+    """Where it is."""
 
     @property
-    def place(self) -> RunDir:
-        """Where the run directory is."""
-        return self.home or RunDir(self.run_dir)
+    def run_dir(self) -> Path:
+        """The folder, or the working copy of a place in an object store."""
+        return self.place.local
 
     def keep_study(self, study: StudyConfig) -> None:
         """Makes the run directory this study's."""
@@ -135,10 +134,19 @@ class Ledger:
         """The trials to train together so that `left` of the `planned` ones get done: those of the program that was
         begun with them, if one was, for only that one goes on with the same bits."""
         ids, known = {trial.trial_id for trial in left}, {trial.trial_id for trial in planned}
-        for begun in begun_programs(self.place.root / "checkpoints"):
+        for begun in begun_programs(self.place.root / "checkpoints").values():
             if ids <= set(begun) <= known:
                 return tuple(trial for trial in planned if trial.trial_id in begun)
         return tuple(left)
+
+    def drop_finished_checkpoints(self) -> None:
+        """Removes those of programs whose trials are all finished: a process that was killed once they were kept, and
+        before it dropped them, left them."""
+        finished = {row["trial_id"] for kind in ("trials", "teachers") for row in self.rows(kind)
+                    if row["status"] in FINISHED}
+        for folder, ids in begun_programs(self.place.root / "checkpoints").items():
+            if finished.issuperset(ids):
+                folder.rmtree()
 
     def has_model(self, trial_id: str) -> bool:
         """Whether the model of a trial was kept, in either format."""
@@ -158,7 +166,7 @@ class Ledger:
     def write_tables(self) -> None:
         """Writes results.csv, with what latency.csv has of its trials, and teachers.csv if there are teachers."""
         measured = read_latency(self.run_dir)
-        nothing = dict.fromkeys(Measured._fields)
+        nothing = dict.fromkeys(Latency._fields)
         write_rows(self.run_dir / "results.csv", [
             {**row, **(measured[row["trial_id"]]._asdict() if row["trial_id"] in measured else nothing)}
             for row in self.rows()])
@@ -183,7 +191,7 @@ def open_ledger(home: RunDir, study: StudyConfig) -> Ledger:
     except OSError as error:
         raise InputError(f"the run directory must be a folder that can be written, got {run_dir}: {error}") from error
     read_latency(run_dir)  # a damaged file is refused now, not once the results are to be written
-    return Ledger(run_dir, home)
+    return Ledger(home)
 
 
 def _check_same_study(path: Path, study: StudyConfig) -> None:

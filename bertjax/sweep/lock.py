@@ -11,14 +11,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from etils import epath
 
 from bertjax.config import InputError
-from bertjax.files import write_text
-from bertjax.sweep.run_dir import is_remote
+from bertjax.files import is_remote, put_text
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +56,7 @@ def locked(run_dir: epath.Path) -> Iterator[Sign]:
     def beat() -> None:
         while not stop.wait(BEAT_SECONDS):
             with suppress(Exception):  # the next beat tries again; every store has errors of its own
-                _write(path, mine | {"alive": time.time(), "doing": sign.doing})
+                put_text(path, _line(mine | {"alive": time.time(), "doing": sign.doing}))
 
     thread = threading.Thread(target=beat, name="bertjax-lock", daemon=True)
     thread.start()
@@ -102,19 +100,15 @@ def _create(path: epath.Path, mine: dict[str, Any]) -> None:
     """Raises `FileExistsError` if it is there."""
     if not is_remote(path):
         with open(os.fspath(path), "x", encoding="utf-8") as file:  # only one of two gets it
-            file.write(json.dumps(mine) + "\n")
+            file.write(_line(mine))
     elif path.exists():
         raise FileExistsError
     else:
-        _write(path, mine)
+        put_text(path, _line(mine))
 
 
-def _write(path: epath.Path, mine: dict[str, Any]) -> None:
-    text = json.dumps(mine) + "\n"
-    if is_remote(path):
-        path.write_text(text)
-    else:
-        write_text(Path(path), text)
+def _line(mine: dict[str, Any]) -> str:
+    return json.dumps(mine) + "\n"
 
 
 def _read(path: epath.Path) -> dict[str, Any] | None:

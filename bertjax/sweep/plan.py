@@ -66,16 +66,17 @@ def check_inputs(study: StudyConfig) -> None:
     Raises:
         InputError: The first thing that cannot work.
     """
-    seen: set[Any] = set()
+    seen: set[Any] = set()  # starts whose head has no names, for any task; others with their task; notes; pairs
     for trials in [(teacher,) for teacher in teachers(study)] + [program.trials for program in programs(study)]:
         inputs = task_inputs(trials)
-        start = (trials[0].model, trials[0].num_hidden_layers, inputs.data.task.name)
-        if start not in seen:
-            for note in load_start(trials[0], inputs).notes:
+        start = (trials[0].model, trials[0].num_hidden_layers, inputs.config.num_labels)
+        if seen.isdisjoint({start, (*start, inputs.data.task.name)}):
+            found = load_start(trials[0], inputs)
+            for note in found.notes:
                 if (start[0], note) not in seen:
                     log.info("%s: %s", start[0], note)
                     seen.add((start[0], note))
-            seen.add(start)
+            seen.add(start if found.label_names is None else (*start, inputs.data.task.name))
     for program in programs(study):
         teacher, student = teacher_trial(study, program.task), program.trials[0]
         pair = teacher.trial_id, student.model

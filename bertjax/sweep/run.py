@@ -99,6 +99,7 @@ def _run_locked(session: _Session, study: StudyConfig, known: str | Path | None)
             chunks = _run_program(session, program, outputs, chunks)
     ledger.write_tables()
     ledger.place.push()
+    ledger.drop_finished_checkpoints()
     return pd.read_csv(ledger.run_dir / "results.csv", dtype={"trial_id": str, "teacher": str})
 
 

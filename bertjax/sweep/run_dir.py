@@ -20,6 +20,7 @@ from typing import Any
 from etils import epath
 
 from bertjax.config import InputError
+from bertjax.files import is_remote
 from bertjax.sweep.inputs import cache_dir
 
 log = logging.getLogger(__name__)
@@ -29,11 +30,6 @@ MODEL_FOLDERS = ("model", "packed")
 
 NOT_COPIED = ("checkpoints", "lock.json")
 """Of a run directory: what is written to the store without the working copy."""
-
-
-def is_remote(place: str | Path | epath.Path) -> bool:
-    """Whether a place is in an object store."""
-    return "://" in str(place)
 
 
 @dataclass

@@ -32,7 +32,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 
-from bertjax.files import npz
+from bertjax.files import is_remote, npz, put_text
 
 log = logging.getLogger(__name__)
 
@@ -121,13 +121,13 @@ class Checkpoints:
         (target / HISTORY).write_bytes(npz(False, **history))
         files = _files(target)
         manifest = json.dumps({name: _sha256(file) for name, file in files.items()}, indent=1, sort_keys=True) + "\n"
-        if _is_remote(stored := self.folder / target.name):
+        if is_remote(stored := self.folder / target.name):
             if stored.exists():
                 stored.rmtree()
             for name, file in files.items():
                 _copy(file, stored / name)
             target.parent.rmtree()
-        _write_text(stored / MANIFEST, manifest)
+        put_text(stored / MANIFEST, manifest)
         kept = {str(step) for step in self._steps()[-KEPT:]}
         for old in self.folder.iterdir():  # also what a killed process left half-written
             if old.name.isdigit() and old.name not in kept:
@@ -153,14 +153,14 @@ class Checkpoints:
 
     def _desk(self, step: int) -> epath.Path:
         """The folder on this machine's disk in which a checkpoint is written."""
-        return epath.Path(tempfile.mkdtemp(prefix="bertjax-")) / str(step) if _is_remote(self.folder) else (
+        return epath.Path(tempfile.mkdtemp(prefix="bertjax-")) / str(step) if is_remote(self.folder) else (
             self.folder / str(step))
 
     @contextmanager
     def _at_hand(self, step: int) -> Iterator[epath.Path]:
         """A checkpoint on this machine's disk."""
         stored = self.folder / str(step)
-        if not _is_remote(stored):
+        if not is_remote(stored):
             yield stored
             return
         with tempfile.TemporaryDirectory(prefix="bertjax-") as folder:
@@ -171,7 +171,7 @@ class Checkpoints:
     def begin(self, trial_ids: Sequence[str]) -> None:
         """Notes which trials the program trains, before its first step."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        _write_text(self.folder / PROGRAM, json.dumps(list(trial_ids)) + "\n")
+        put_text(self.folder / PROGRAM, json.dumps(list(trial_ids)) + "\n")
 
     def drop(self) -> None:
         """Removes all checkpoints: the program's results are kept elsewhere."""
@@ -198,16 +198,16 @@ def finished_writing(checkpoints: Checkpoints | None) -> Iterator[None]:
             checkpoints.wait()
 
 
-def begun_programs(folder: epath.Path) -> list[tuple[str, ...]]:
-    """The trials of every program that was begun below `folder`, and not finished."""
-    found = []
+def begun_programs(folder: epath.Path) -> dict[epath.Path, tuple[str, ...]]:
+    """The trials of every program whose checkpoints are below `folder`, by their own folder."""
+    found = {}
     for child in sorted(folder.iterdir()) if folder.exists() else []:
         try:
             ids = json.loads((child / PROGRAM).read_text())
         except (OSError, ValueError):
             continue
         if isinstance(ids, list) and all(isinstance(name, str) for name in ids):
-            found.append(tuple(ids))
+            found[child] = tuple(ids)
     return found
 
 
@@ -252,10 +252,6 @@ def filled(values: np.ndarray, axis: int, count: int) -> np.ndarray:
     return np.take(values, np.minimum(np.arange(count), values.shape[axis] - 1), axis)
 
 
-def _is_remote(place: epath.Path) -> bool:
-    return "://" in str(place)
-
-
 def _copy(source: epath.Path, target: epath.Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     with source.open("rb") as read, target.open("wb") as written:
@@ -294,13 +290,3 @@ def _sha256(file: epath.Path) -> str:
         while part := stream.read(2**24):
             digest.update(part)
     return digest.hexdigest()
-
-
-def _write_text(file: epath.Path, text: str) -> None:
-    """There whole or not at all: an object store writes so, a file system renames so."""
-    if _is_remote(file):
-        file.write_text(text)
-        return
-    temporary = file.parent / f".{file.name}.tmp"
-    temporary.write_text(text)
-    temporary.replace(file)

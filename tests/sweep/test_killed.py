@@ -21,6 +21,7 @@ from bertjax.study import StudyConfig, TrialConfig
 from bertjax.sweep.ledger import Ledger
 from bertjax.sweep.run import run_study
 from bertjax.sweep.view import View
+from bertjax.train.checkpoint import Checkpoints
 from bertjax.train.running import Progress
 
 IMPORTS = """
@@ -91,7 +92,7 @@ class Killed(BaseException):
 def test_a_study_that_breaks_off_goes_on_to_the_same_bits(
     study: StudyConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In training, and once more while its trials are being written: the short form of the tests below."""
+    """In training, while its trials are being written, and once they are: the short form of the tests below."""
     asked = replace(study, methods=("none", "P"))
     run_study(asked, tmp_path / "whole", keep_models="all")
     real_step, real_record = View.step, Ledger.record
@@ -114,8 +115,12 @@ def test_a_study_that_breaks_off_goes_on_to_the_same_bits(
     assert len(list((tmp_path / "run").glob("trials/*/result.json"))) == 1
     said: list[int] = []
     monkeypatch.setattr(View, "step", lambda view, title, progress: said.append(progress.step))
-    run_study(asked, tmp_path / "run", keep_models="all")
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Checkpoints, "drop", lambda checkpoints: (_ for _ in ()).throw(Killed))
+        run_study(asked, tmp_path / "run", keep_models="all")
     assert said == []  # no step is done again to write the second trial
+    run_study(asked, tmp_path / "run", keep_models="all")  # has nothing to train, and removes the checkpoints
+    assert said == []
     assert_same(tmp_path / "run", tmp_path / "whole")
 
 

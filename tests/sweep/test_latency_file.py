@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from bertjax.artifact.inference.latency import JAX, ONNX, STATIC, Latency
 from bertjax.config import InputError
-from bertjax.sweep.latency_file import EXPORTED, LATENCY_COLUMNS, STATIC, Measured, read_latency, write_latency
+from bertjax.sweep.latency_file import LATENCY_COLUMNS, read_latency, write_latency
 from bertjax.sweep.results import RESULT_COLUMNS
 
 
@@ -58,14 +59,14 @@ def test_another_file_in_its_place_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_the_columns_of_results_are_those_of_the_exported_model_at_batch_1(tmp_path: Path) -> None:
-    write_latency(tmp_path, [latency_row("1", runtime, size, 4.0 * size) for runtime in ("jax", EXPORTED, STATIC)
-                             for size in (8, 1)])
-    assert read_latency(tmp_path) == {"1": Measured(p50_ms=4.0, p95_ms=8.0, rows_per_second=250.0)}
-    assert set(Measured._fields) <= {*LATENCY_COLUMNS} & {*RESULT_COLUMNS}
+    runtimes = JAX, ONNX, f"{ONNX} {STATIC}"
+    write_latency(tmp_path, [latency_row("1", runtime, size, 4.0 * size) for runtime in runtimes for size in (8, 1)])
+    assert read_latency(tmp_path) == {"1": Latency(p50_ms=4.0, p95_ms=8.0, rows_per_second=250.0)}
+    assert set(Latency._fields) <= {*LATENCY_COLUMNS} & {*RESULT_COLUMNS}
 
 
 @pytest.mark.parametrize("p50_text", ["fast", ""])
 def test_no_number_where_one_must_be_is_one_line(tmp_path: Path, p50_text: str) -> None:
-    write_latency(tmp_path, [latency_row("1", EXPORTED, 1, 4.0) | {"p50_ms": p50_text}])
+    write_latency(tmp_path, [latency_row("1", ONNX, 1, 4.0) | {"p50_ms": p50_text}])
     with pytest.raises(InputError, match=r"latency.csv must have numbers in p50_ms, .*move it away"):
         read_latency(tmp_path)

@@ -76,7 +76,7 @@ def test_the_hash_changes_with_any_row_and_with_nothing_else(study: StudyConfig,
 
 
 def test_a_task_keeps_its_rows_and_others_may_come(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path)
+    ledger = Ledger(RunDir(tmp_path))
     ledger.check_rows({"rte": "1"})
     assert list(tmp_path.iterdir()) == []  # a check keeps nothing
     ledger.keep_rows({"rte": "1"})

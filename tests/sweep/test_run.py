@@ -144,7 +144,7 @@ def test_the_model_of_a_diverged_trial_is_neither_measured_nor_kept(study: Study
     inputs = task_inputs([trial])
     row = base_row(trial, inputs) | {"status": "diverged"}
     made = SimpleNamespace(outcomes=[Outcome(trial, row, [], {})], params=None)  # None: nothing may ask for them
-    (outcome,) = keep_models(Ledger(tmp_path), made, inputs, "all")
+    (outcome,) = keep_models(Ledger(RunDir(tmp_path)), made, inputs, "all")
     assert outcome.row["size_bytes_disk"] is None and outcome.row["size_bytes_entropy"] is None
     assert list(tmp_path.iterdir()) == []
 
@@ -442,7 +442,7 @@ def test_best_keeps_one_model_of_each_subset(study: StudyConfig, tmp_path: Path)
     kept = {path.parent.name for path in tmp_path.glob("trials/*/model")}
     assert kept == best_ids(results.to_dict("records")) and len(kept) == 2
     assert {path.parent.name for path in tmp_path.glob("trials/*/packed")} == kept
-    ledger = Ledger(tmp_path)
+    ledger = Ledger(RunDir(tmp_path))
     for trial_id in kept:
         shutil.rmtree(tmp_path / "trials" / trial_id / "model")
         assert ledger.has_model(trial_id) and load(tmp_path / "trials" / trial_id).origin["trial_id"] == trial_id

@@ -220,12 +220,12 @@ def test_a_checkpoint_that_cannot_be_written_harms_nothing(
 
 
 def test_programs_that_were_begun_are_known_by_their_trials(tmp_path: Path) -> None:
-    assert begun_programs(epath.Path(tmp_path / "none")) == []
+    assert begun_programs(epath.Path(tmp_path / "none")) == {}
     checkpoints(tmp_path / "a").begin(["1", "2"])
     checkpoints(tmp_path / "b").begin(["3"])
     (tmp_path / "c").mkdir()
     (tmp_path / "c" / "program.json").write_text("{")
-    assert begun_programs(epath.Path(tmp_path)) == [("1", "2"), ("3",)]
+    assert list(begun_programs(epath.Path(tmp_path)).values()) == [("1", "2"), ("3",)]
     checkpoints(tmp_path / "a").drop()
-    assert begun_programs(epath.Path(tmp_path)) == [("3",)] and not (tmp_path / "a").exists()
+    assert begun_programs(epath.Path(tmp_path)) == {tmp_path / "b": ("3",)} and not (tmp_path / "a").exists()
     assert json.loads((tmp_path / "b" / "program.json").read_text()) == ["3"]

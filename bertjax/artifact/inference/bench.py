@@ -14,8 +14,8 @@ import jax
 import numpy as np
 
 from bertjax.artifact.exports.to_onnx import require_onnx
-from bertjax.artifact.inference.candidates import JAX, ONNX, TORCH, Candidate, Runtimes, candidates, left_out
-from bertjax.artifact.inference.latency import Latency, latency, take_turns
+from bertjax.artifact.inference.candidates import Candidate, Runtimes, candidates, left_out
+from bertjax.artifact.inference.latency import JAX, ONNX, TORCH, Latency, latency, take_turns
 from bertjax.artifact.load import MAX_EDGES, Batch, Model
 from bertjax.artifact.machine import cpu_count, cpu_name, versions
 from bertjax.config import require

@@ -14,16 +14,13 @@ from bertjax.artifact.exports.calibration import STATIC_BITS, static_scales
 from bertjax.artifact.exports.parity import computed_by
 from bertjax.artifact.exports.to_hf import has_torch, load_transformers, save_hf, torch_run, weight_only
 from bertjax.artifact.exports.to_onnx import FILE, needs_unsigned, onnx_run, write_onnx
+from bertjax.artifact.inference.latency import JAX, ONNX, STATIC, TORCH
 from bertjax.artifact.inference.post_training import SCHEMES, write_post_training
 from bertjax.artifact.load import Model
 from bertjax.config import FLOAT, BertConfig
 from bertjax.data.examples import Examples
 from bertjax.params import num_bytes
 
-JAX, ONNX, TORCH = "jax", "onnxruntime", "torch"
-"""Runtimes; a scheme of quantization without training stands behind its runtime, as in "onnxruntime int8_dynamic"."""
-STATIC = "static"
-"""Stands behind the runtime of a model with Q whose activations were given fixed scales, see `static_scales`."""
 DEFAULT_SCHEME = "int8_dynamic"
 """What references are always quantized by: a user's first try."""
 

@@ -14,8 +14,15 @@ Call = Callable[[B], object]
 """Takes a batch, and returns when its result is there."""
 
 
+JAX, ONNX, TORCH = "jax", "onnxruntime", "torch"
+"""Runtimes; a scheme of quantization without training stands behind its runtime, as in "onnxruntime int8_dynamic"."""
+
+STATIC = "static"
+"""Stands behind the runtime of a model with Q whose activations were given fixed scales."""
+
+
 class Latency(NamedTuple):
-    """What the seconds of many calls come to."""
+    """What the seconds of many calls come to; the fields are columns of latency.csv and results.csv."""
 
     p50_ms: float
     """Half of the calls took at most so long."""
