@@ -67,6 +67,8 @@ class Checkpoints:
     lock: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     def __post_init__(self) -> None:
+        if not is_remote(self.folder):
+            self.folder = self.folder.resolve()  # Orbax writes to a relative path, and finds nothing there
         self.last = self.clock()
         self.writer = ThreadPoolExecutor(1, thread_name_prefix="bertjax-checkpoint")
 
@@ -134,7 +136,7 @@ class Checkpoints:
                 old.rmtree()
 
     def restore(self, state: Any) -> Snapshot | None:
-        """The newest checkpoint whose files are whole; None without one.
+        """The newest checkpoint whose files are whole and readable; None without one.
 
         Args:
             state: The tree as it would be without a checkpoint: it says structure, types and places. Where the first
@@ -146,9 +148,13 @@ class Checkpoints:
                 if (problem := _damage(target)) is not None:
                     log.warning("the checkpoint of step %d is damaged (%s): the one before is taken", step, problem)
                     continue
-                with np.load(io.BytesIO((target / HISTORY).read_bytes()), allow_pickle=False) as stored:
-                    history = dict(stored)
-                return Snapshot(step, _restored(target / STATE, state), history)
+                try:
+                    with np.load(io.BytesIO((target / HISTORY).read_bytes()), allow_pickle=False) as stored:
+                        history = dict(stored)
+                    return Snapshot(step, _restored(target / STATE, state), history)
+                except Exception as error:  # of another version, say; TensorStore's errors are of many types
+                    log.warning("the checkpoint of step %d is whole but cannot be read (%s): the one before is taken",
+                                step, _reason(error))
         return None
 
     def _desk(self, step: int) -> epath.Path:
@@ -213,10 +219,14 @@ def begun_programs(folder: epath.Path) -> dict[epath.Path, tuple[str, ...]]:
 
 def _not_written(target: epath.Path, error: Exception) -> None:
     """Says so, and makes room."""
-    reason = (str(error) or type(error).__name__).splitlines()[0]
-    log.warning("the checkpoint of step %s could not be written, and the training goes on: %s", target.name, reason)
+    log.warning("the checkpoint of step %s could not be written, and the training goes on: %s", target.name,
+                _reason(error))
     with suppress(Exception):
         target.rmtree()
+
+
+def _reason(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def _copied(leaf: jax.Array) -> jax.Array:

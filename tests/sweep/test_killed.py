@@ -45,11 +45,11 @@ def experiment(study: StudyConfig, tmp_path: Path) -> Path:
 
 
 def start(experiment: Path, run_dir: Path, minutes: float = 0.005) -> subprocess.Popen[str]:
-    """The command of a user, with a checkpoint every 0.3 s."""
-    command = [sys.executable, "-m", "bertjax", "sweep", experiment, "--run-dir", run_dir, "--keep-models", "all",
+    """The command of a user, with a relative run directory and a checkpoint every 0.3 s."""
+    command = [sys.executable, "-m", "bertjax", "sweep", experiment, "--run-dir", run_dir.name, "--keep-models", "all",
                "--checkpoint-minutes", minutes]
     return subprocess.Popen([str(part) for part in command], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL,
-                            text=True)
+                            text=True, cwd=run_dir.parent)
 
 
 def finish(experiment: Path, run_dir: Path) -> str:

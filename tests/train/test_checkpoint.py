@@ -187,6 +187,34 @@ def test_damage_of_any_kind_falls_back_to_the_checkpoint_before(
     assert all(line.startswith(f"the checkpoint of step {newer} is damaged (") for line in said)
 
 
+def test_a_relative_folder_is_read_as_it_was_written(
+    written: Path, toy: Toy, trials: list[TrialConfig], whole: tuple[Fit, CompiledChunks],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """`--run-dir runs/mine`, say: Orbax alone writes there, and finds no metadata."""
+    monkeypatch.chdir(written.parent)
+    assert restored_step(Path(written.name), whole[0]) == max(int(path.name) for path in written.iterdir())
+
+
+def test_a_whole_checkpoint_that_cannot_be_read_falls_back_to_the_one_before(
+    written: Path, toy: Toy, trials: list[TrialConfig], whole: tuple[Fit, CompiledChunks],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One of another version of bertjax, say."""
+    older, newer = sorted(int(path.name) for path in written.iterdir())
+    real, said = checkpoint._restored, []
+
+    def of_another_version(path: epath.Path, state: object) -> object:
+        if path.parent.name == str(newer):
+            raise KeyError("00031")
+        return real(path, state)
+
+    monkeypatch.setattr(checkpoint, "_restored", of_another_version)
+    monkeypatch.setattr(checkpoint.log, "warning", lambda text, *values: said.append(text % values))
+    assert restored_step(written, whole[0]) == older
+    assert said == [f"the checkpoint of step {newer} is whole but cannot be read ('00031'): the one before is taken"]
+
+
 def test_without_a_whole_checkpoint_a_program_starts_anew(
     written: Path, toy: Toy, trials: list[TrialConfig], whole: tuple[Fit, CompiledChunks], tmp_path: Path
 ) -> None:
