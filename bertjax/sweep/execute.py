@@ -12,7 +12,6 @@ import numpy as np
 from jax.sharding import Mesh
 
 from bertjax.compress.prune import apply_masks
-from bertjax.config import QuantizeConfig
 from bertjax.data.batches import Schedule, train_schedule, with_copies
 from bertjax.data.examples import SELECTION
 from bertjax.params import Params
@@ -22,7 +21,7 @@ from bertjax.sweep.outcome import Outcome, outcome, split_score
 from bertjax.sweep.starts import Starts, with_word_embeddings
 from bertjax.train.checkpoint import Checkpoints
 from bertjax.train.loop import Fit, fit
-from bertjax.train.program import CompiledChunks, place_group, place_schedule, place_table
+from bertjax.train.program import CompiledChunks, part_tokens, place_group, place_schedule, place_table
 from bertjax.train.running import Evaluation, Listener
 from bertjax.train.step import ProgramSpec
 from bertjax.train.trial import Order, orders_of, split_groups
@@ -51,11 +50,11 @@ class Executed:
     """What was compiled, to run again on the same task."""
 
 
-def program_spec(trials: Sequence[TrialConfig], inputs: TaskInputs, groups: Sequence[QuantizeConfig]) -> ProgramSpec:
+def program_spec(trials: Sequence[TrialConfig], inputs: TaskInputs, mesh: Mesh) -> ProgramSpec:
     """What the program of these trials is compiled for."""
     trial = trials[0]
-    return ProgramSpec(inputs.train_config, tuple(groups), inputs.data.task.regression, trial.train.dtype,
-                       trial.prune.mask_every)
+    return ProgramSpec(inputs.train_config, tuple(split_groups(trials)), inputs.data.task.regression,
+                       trial.train.dtype, trial.prune.mask_every, part_tokens(inputs.train_config, mesh))
 
 
 def execute(
@@ -81,7 +80,7 @@ def execute(
     total_steps = len(rows.bucket)
     starts = Starts(inputs, {})
     placed = [place_group(group, starts.used, orders, total_steps, mesh) for group in groups.values()]
-    spec = program_spec(trials, inputs, list(groups))
+    spec = program_spec(trials, inputs, mesh)
     if chunks is None or (chunks.spec, chunks.mesh) != (spec, mesh):
         chunks = CompiledChunks(spec, mesh)
     compiled, compile_seconds = len(chunks.compiled), chunks.seconds

@@ -13,6 +13,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from bertjax.compress.prune import all_kept
+from bertjax.config import BertConfig
 from bertjax.heap import reserve
 from bertjax.params import Params
 from bertjax.study import TrialConfig
@@ -23,6 +24,17 @@ from bertjax.train.step import PLACES, ProgramSpec, eval_chunk, train_chunk
 from bertjax.train.trial import Order, hparams
 
 log = logging.getLogger(__name__)
+
+
+PART_ELEMENTS = {"cpu": 2**18}
+"""By platform: elements of a hidden state that a trial computes at once. On a CPU 1 MiB of float32, which its caches
+hold: 6 layers of MiniLM take 10 to 25 % less time so than in whole batches, and a fifth of the memory."""
+
+
+def part_tokens(config: BertConfig, mesh: Mesh) -> int | None:
+    """Tokens that a trial of a model computes at once on the devices of a mesh; None: a whole batch."""
+    elements = PART_ELEMENTS.get(mesh.devices.flat[0].platform)
+    return None if elements is None else elements // config.hidden_size
 
 
 class ChunkKey(NamedTuple):

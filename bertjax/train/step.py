@@ -7,6 +7,7 @@ of a group by `vmap`, over groups by a loop that the compiler sees, over devices
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias, cast
@@ -27,6 +28,7 @@ from bertjax.config import BertConfig, QuantizeConfig
 from bertjax.model.bert import Inputs, LogitsFn, logits_fn
 from bertjax.model.dropout import DropoutKey, dropout_key
 from bertjax.params import Params
+from bertjax.train.mesh import padded
 from bertjax.train.optim import optimizer
 from bertjax.train.state import Batch, Hparams, Losses, Schedule, StepMetrics, Table, TrainState
 
@@ -47,6 +49,14 @@ class ProgramSpec:
     regression: bool
     dtype: str = "float32"
     mask_every: int = 8
+    part_tokens: int | None = None
+    """Tokens of a trial that are computed at once: a batch of more is computed in parts, one after the other, whose
+    gradients are added. None computes every batch whole."""
+
+    def part_rows(self, batch: int, length: int) -> int:
+        """Rows of a part of a batch of rows of `length` tokens: a power of two, at least 1, or the batch."""
+        most = batch if self.part_tokens is None else self.part_tokens // length
+        return batch if batch <= most else 2 ** (max(1, most).bit_length() - 1)
 
     def logits_fn(self, quantize: QuantizeConfig) -> LogitsFn:
         """The model with the products of a group."""
@@ -88,11 +98,14 @@ def read_rows(table: Table, rows: Int[Array, " batch"], length: int) -> Inputs:
     return Inputs(table.input_ids[rows, :length].astype(jnp.int32), second.astype(jnp.int32), present)
 
 
-def read_batch(table: Table, schedule: Schedule, hparams: Hparams, step: Int[Array, ""], length: int) -> Batch:
-    """The rows of one trial at `step`."""
-    rows = schedule.row_index[hparams.order, step]
+def read_batch(
+    table: Table, schedule: Schedule, hparams: Hparams, step: Int[Array, ""], at: Int[Array, " batch"], length: int
+) -> Batch:
+    """The rows of one trial at `step` that are at some places of the batch; beyond its end they weigh nothing."""
+    rows = schedule.row_index.at[hparams.order, step, at].get(mode="clip")
+    weight = schedule.row_weight.at[step, at].get(mode="fill", fill_value=0)
     teacher_logits = table.teacher_logits[hparams.teacher, rows]
-    return Batch(read_rows(table, rows, length), table.labels[rows], schedule.row_weight[step], teacher_logits)
+    return Batch(read_rows(table, rows, length), table.labels[rows], weight, teacher_logits)
 
 
 def train_step(
@@ -103,15 +116,20 @@ def train_step(
     step = groups[0].step
     groups = tuple(map(partial(refresh_masks, mask_every=spec.mask_every), groups, hparams))
     local_batch = schedule.row_weight.shape[1]
-    position = lax.axis_index("data") * local_batch + jnp.arange(local_batch)
+    first = lax.axis_index("data") * local_batch
+    part = spec.part_rows(local_batch, length)
+    parts = jnp.arange(padded(local_batch, part)).reshape(-1, part)
 
     def gradients(
         params: Params, masks: KeepMasks, hparams: Hparams, quantize: QuantizeConfig
     ) -> tuple[Params, Losses]:
-        batch = read_batch(table, schedule, hparams, step, length)
-        key = dropout_key(hparams.seed, step, position)
-        loss = partial(trial_loss, spec=spec, quantize=quantize)
-        return jax.grad(loss, has_aux=True)(params, masks, hparams, batch, key)
+        def of_part(at: Int[Array, " part"]) -> tuple[Params, Losses]:
+            batch = read_batch(table, schedule, hparams, step, at, length)
+            key = dropout_key(hparams.seed, step, first + at)
+            loss = partial(trial_loss, spec=spec, quantize=quantize)
+            return jax.grad(loss, has_aux=True)(params, masks, hparams, batch, key)
+
+        return summed_parts(of_part, parts)
 
     local = tuple(
         jax.vmap(partial(gradients, quantize=quantize))(group.params, group.masks, h)
@@ -128,6 +146,14 @@ def train_step(
         for group, (params, opt_state, _) in zip(groups, updated, strict=True)
     )
     return states, tuple(metrics for _, _, metrics in updated)
+
+
+def summed_parts(of_part: Callable[[Int[Array, " part"]], Any], parts: Int[Array, "count part"]) -> Any:
+    """The sum of what is computed of each part, one after the other."""
+    if len(parts) == 1:
+        return of_part(parts[0])
+    blank = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(of_part, parts[0]))
+    return lax.fori_loop(0, len(parts), lambda i, total: jax.tree.map(jnp.add, total, of_part(parts[i])), blank)
 
 
 def update_trial(

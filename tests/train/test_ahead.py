@@ -21,7 +21,8 @@ from bertjax.train.trial import Order, split_groups
 from tests.train.toy import LABELS, Toy
 
 TINY = replace(size_config("tiny"), vocab_size=64, num_hidden_layers=1)
-SPEC = ProgramSpec(TINY, (FLOAT, QuantizeConfig()), regression=False)
+SPEC = ProgramSpec(TINY, (FLOAT, QuantizeConfig()), regression=False, part_tokens=16)
+"""Batches in parts of two rows."""
 DATA = DataShape(rows=50, longest=8, batch_size=8, steps=9)
 QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 """Halves the compilation; what is looked at here was decided before."""

@@ -86,10 +86,10 @@ class Toy:
         """Trains the trials to the end, or for the one step whose rows are those of `only_step`.
 
         Args:
-            chunks: Of a former call with as many trials of the same kinds.
+            chunks: Of a former call with as many trials of the same kinds, or without anything compiled.
             edges: Those of `EDGES` that are compiled.
         """
-        mesh = mesh or make_mesh((1, 1))
+        mesh = mesh or (chunks.mesh if chunks else make_mesh((1, 1)))
         initial = initial or self.initial
         schedule = self.schedule(edges)
         total = len(schedule.bucket)
