@@ -144,8 +144,10 @@ def run(command: Command) -> None:
             run_sweep(train_study(command), command.run_dir, keep_models="all", mesh=command.mesh,
                       checkpoint_minutes=command.checkpoint_minutes)
         case Plan():
-            from bertjax.sweep.plan import describe_plan
-            print(describe_plan(study_of(command), command.mesh, command.device))
+            from bertjax.sweep.compiled_plan import compile_largest
+            from bertjax.sweep.forecast import describe_plan
+            compiler = compile_largest if command.compile else None
+            print(describe_plan(study_of(command), command.mesh, command.device, compiler))
         case Status():
             from bertjax.cli_status import show_status
             show_status(command.run_dir)

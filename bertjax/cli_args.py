@@ -50,7 +50,10 @@ class Plan(StudyOptions):
     mesh: Mesh = None
     """Devices by axis."""
     device: str = "cpu"
-    """What the hours are estimated for: cpu:CORES, a100:N, h100:N, h200:N, v4:AxB, v5e:AxB, v5p:AxB or v6e:AxB."""
+    """What it is estimated for: cpu:CORES, a100:N, h100:N, h200:N, v4:AxB, v5e:AxB, v5p:AxB or v6e:AxB."""
+    compile: bool = False
+    """For a TPU slice: compile the heaviest program of each model by libtpu, without a TPU, and say its bytes and FLOPs
+    (minutes; needs the extra tpu)."""
 
 
 @dataclass(frozen=True)

@@ -155,6 +155,8 @@ def test_train_is_a_study_of_one_trial() -> None:
      "own data is one task, got a, b"),
     (["train", "--model", "m", "--run-dir", "x", "--methods", "P", "--sparsity", "1"],
      "sparsities must be in [0, 1), got 1.0"),
+    (["plan", "movva2022", "--sizes", "tiny", "--tasks", "rte", "--device", "h100:8", "--compile"],
+     "--compile needs a TPU slice such as --device v5e:2x4, got 'h100:8': for other devices no compiler works"),
     (["evaluate", "m"], "evaluate needs either --task or --dev-file"),
     (["predict", "m", "a", "--second", "b", "c"], "--second must hold one text for each of the 1 first ones, got 2"),
     (["predict", "m", "a", "--file", "f"], "predict takes texts or --file, got both"),

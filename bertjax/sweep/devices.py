@@ -1,11 +1,15 @@
-"""What devices can do, by their datasheets, for estimates of a study's hours."""
+"""What devices can do and hold: by their datasheets, or those that are here."""
 
 from __future__ import annotations
 
 import math
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
+
+import jax
 
 from bertjax.config import require
 
@@ -21,20 +25,36 @@ class Device:
     """None where it is the host's."""
     share: float
     """The share of the peak that training is assumed to reach."""
+    platform: str
+    """JAX's name of its kind: `cpu`, `gpu` or `tpu`."""
+
+
+@dataclass(frozen=True)
+class Devices:
+    """What a program may run on: so many devices of one kind."""
+
+    count: int
+    platform: str
+    memory_bytes: float | None
+    """Of each; None where it is not known, and nothing is planned by it."""
 
 
 _ACCELERATOR_SHARE = 0.4
 """An assumption, until it is measured on the device: large BERTs reach it, small ones do not."""
 
 DEVICES = {device.name: device for device in (
-    Device("v4", 275e12, 32e9, _ACCELERATOR_SHARE), Device("v5e", 197e12, 16e9, _ACCELERATOR_SHARE),
-    Device("v5p", 459e12, 95e9, _ACCELERATOR_SHARE), Device("v6e", 918e12, 32e9, _ACCELERATOR_SHARE),
-    Device("a100", 312e12, 80e9, _ACCELERATOR_SHARE), Device("h100", 989e12, 80e9, _ACCELERATOR_SHARE),
-    Device("h200", 989e12, 141e9, _ACCELERATOR_SHARE),
+    Device("v4", 275e12, 32e9, _ACCELERATOR_SHARE, "tpu"), Device("v5e", 197e12, 16e9, _ACCELERATOR_SHARE, "tpu"),
+    Device("v5p", 459e12, 95e9, _ACCELERATOR_SHARE, "tpu"), Device("v6e", 918e12, 32e9, _ACCELERATOR_SHARE, "tpu"),
+    Device("a100", 312e12, 80e9, _ACCELERATOR_SHARE, "gpu"), Device("h100", 989e12, 80e9, _ACCELERATOR_SHARE, "gpu"),
+    Device("h200", 989e12, 141e9, _ACCELERATOR_SHARE, "gpu"),
     # A core with AVX2 at 3 GHz; 157.7 trial-examples/s on two of them (experiments/BENCHMARKS.md) are this share.
-    Device("cpu", 96e9, None, 0.6),
+    Device("cpu", 96e9, None, 0.6, "cpu"),
 )}
 """Cloud TPUs and NVIDIA's cards by their datasheets (dense bfloat16), and one core of a CPU."""
+
+
+CONTAINER_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+"""Where Linux says how much memory a container may take."""
 
 
 def parse_device(text: str) -> tuple[Device, int]:
@@ -49,3 +69,24 @@ def parse_device(text: str) -> tuple[Device, int]:
     require(name in DEVICES and chips > 0, f"device must be one of {', '.join(DEVICES)}, with chips like v5e:2x4, "
                                            f"h100:8 or cpu:16; got {text!r}")
     return DEVICES[name], chips
+
+
+def devices_here() -> Devices:
+    """The devices that JAX has in this process."""
+    first, count = jax.local_devices()[0], jax.device_count()
+    if first.platform == "cpu":
+        memory = _host_memory()
+        return Devices(count, "cpu", None if memory is None else memory / jax.local_device_count())
+    limit = (first.memory_stats() or {}).get("bytes_limit")
+    return Devices(count, first.platform, limit)
+
+
+def _host_memory() -> float | None:
+    """Bytes of memory that this process may have: the machine's, or its container's if that is less."""
+    found = []
+    with suppress(OSError, ValueError, AttributeError):  # no such thing on some systems
+        found.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    for limit in CONTAINER_LIMITS:
+        with suppress(OSError, ValueError):  # a ValueError where there is none: it reads "max"
+            found.append(int(limit.read_text()))
+    return min(found, default=None)

@@ -51,10 +51,14 @@ class Outline:
         return int(batches_per_bucket(self.epoch_lengths, self.edges, self.batch_size).sum()) * self.epochs
 
     @property
+    def longest(self) -> int:
+        """Tokens of the longest row, training or dev."""
+        return int(max(self.epoch_lengths.max(), self.dev_lengths.max()))
+
+    @property
     def table_bytes(self) -> int:
         """Token ids on the device."""
-        longest = int(max(self.epoch_lengths.max(), self.dev_lengths.max()))
-        return TABLE_BYTES * longest * (self.texts + len(self.dev_lengths))
+        return TABLE_BYTES * self.longest * (self.texts + len(self.dev_lengths))
 
     @property
     def trial_flops(self) -> float:
@@ -81,10 +85,7 @@ def outline(trials: Sequence[TrialConfig]) -> Outline:
     data, size = trial.data, next((size for size in SIZES.values() if size.hub_name == trial.model), None)
     task = TASKS.get(trial.task)
     if data.data_dir is not None or data.train_file is not None or task not in GLUE_TASKS or size is None:
-        inputs = task_inputs(trials)
-        dev = inputs.rows.lengths[inputs.rows.dev_rows.start:]
-        return Outline(inputs.train_config, len(inputs.rows.texts), inputs.epoch_lengths, dev, inputs.edges,
-                       inputs.eval_edges, trial.train.batch_size, trial.train.epochs, estimated=False)
+        return read_outline(trials)
     known = glue_lengths(task)
     config = replace(size.config, num_labels=task.num_labels, vocab_size=known.vocabulary or size.config.vocab_size)
     if trial.num_hidden_layers is not None:
@@ -98,6 +99,14 @@ def outline(trials: Sequence[TrialConfig]) -> Outline:
     return Outline(config, len(train) * (1 + copies), epoch, dev, edges,
                    eval_edges(np.concatenate([epoch, dev]), data.max_buckets), trial.train.batch_size,
                    trial.train.epochs, known.estimated)
+
+
+def read_outline(trials: Sequence[TrialConfig]) -> Outline:
+    """The outline of the trials of one program by what they read: as `outline`, but always exact."""
+    trial, inputs = trials[0], task_inputs(trials)
+    dev = inputs.rows.lengths[inputs.rows.dev_rows.start:]
+    return Outline(inputs.train_config, len(inputs.rows.texts), inputs.epoch_lengths, dev, inputs.edges,
+                   inputs.eval_edges, trial.train.batch_size, trial.train.epochs, estimated=False)
 
 
 def _spread(lengths: np.ndarray, count: int) -> np.ndarray:

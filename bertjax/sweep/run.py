@@ -11,7 +11,6 @@ from pathlib import Path
 import jax
 import numpy as np
 import pandas as pd
-from jax.sharding import Mesh
 
 from bertjax import interrupts
 from bertjax.artifact.load import load
@@ -19,12 +18,15 @@ from bertjax.config import InputError, require
 from bertjax.data.sources import rows_hash
 from bertjax.study import StudyConfig, TrialConfig
 from bertjax.sweep import models
+from bertjax.sweep.devices import devices_here
 from bertjax.sweep.execute import Executed, execute
 from bertjax.sweep.inputs import TaskInputs, cache_dir, task_data, task_inputs, teacher_inputs
+from bertjax.sweep.layout import Layout, layout
 from bertjax.sweep.ledger import Ledger, open_ledger
 from bertjax.sweep.lock import locked
 from bertjax.sweep.outcome import failed_row
-from bertjax.sweep.plan import ProgramPlan, check_inputs, mesh_shape, programs
+from bertjax.sweep.outline import read_outline
+from bertjax.sweep.plan import ProgramPlan, check_inputs, fitting, programs
 from bertjax.sweep.results import read_rows
 from bertjax.sweep.run_dir import RunDir
 from bertjax.sweep.status import keep_plan
@@ -91,6 +93,8 @@ def _run_locked(session: _Session, study: StudyConfig, known: str | Path | None)
     if known is not None:
         adopted = ledger.adopt((trial for program in programs(study) for trial in program.trials), rows)
         log.info("%d results taken over from %s", adopted, known)
+    todo = [part for program in todo
+            for part in fitting(program, read_outline(program.whole), devices_here(), session.mesh)]
     session.view.planned(len(todo), sum(len(program.trials) for program in todo), sum(map(_work, todo)))
     chunks, broken = None, {}
     for program in todo:
@@ -113,8 +117,12 @@ class _Session:
     mesh: str | None
     checkpoint_seconds: float
 
+    def layout(self, program: ProgramPlan) -> Layout:
+        """How a program lies on this process's devices."""
+        return layout(program.trials, read_outline(program.whole), devices_here(), self.mesh)
+
     def execute(
-        self, title: str, trials: Sequence[TrialConfig], inputs: TaskInputs, mesh: Mesh,
+        self, title: str, trials: Sequence[TrialConfig], inputs: TaskInputs, laid: Layout,
         outputs: np.ndarray | None = None, chunks: CompiledChunks | None = None,
     ) -> tuple[Executed, Checkpoints]:
         """Trains the trials of one program from its newest checkpoint on; see `bertjax.sweep.execute.execute`.
@@ -123,8 +131,8 @@ class _Session:
         """
         checkpoints = self.ledger.checkpoints(trials, self.checkpoint_seconds)
         checkpoints.begin([trial.trial_id for trial in trials])
-        made = execute(trials, inputs, mesh, outputs, lambda progress: self.view.step(title, progress), chunks=chunks,
-                       checkpoints=checkpoints)
+        made = execute(trials, inputs, make_mesh(laid.mesh), outputs, laid.part_tokens,
+                       lambda progress: self.view.step(title, progress), chunks=chunks, checkpoints=checkpoints)
         return made, checkpoints
 
     def kept(self, checkpoints: Checkpoints) -> None:
@@ -204,8 +212,7 @@ def _run_program(
     title = f"{program.task} · {number_of('trial', len(trials))}"
     try:
         session.view.started(title, _work(program))
-        devices = make_mesh(mesh_shape(session.mesh, program))
-        made, checkpoints = session.execute(title, trials, inputs, devices, outputs, chunks)
+        made, checkpoints = session.execute(title, trials, inputs, session.layout(program), outputs, chunks)
     except (KeyboardInterrupt, InputError):
         raise
     except Exception as error:  # whatever breaks one program must not lose the others
@@ -228,8 +235,7 @@ def _teacher_outputs(session: _Session, teacher: TrialConfig, readers: Sequence[
     ledger = session.ledger
     require_converged(teacher, ledger.row(teacher))
     inputs = task_inputs([teacher])
-    devices = make_mesh(mesh_shape(session.mesh, ProgramPlan(teacher.task, (teacher,))))
-    chunks = None
+    laid, chunks = session.layout(ProgramPlan(teacher.task, (teacher,))), None
     if teacher.fine_tuned:
         model = tuned_teacher(teacher, inputs)
         if ledger.missing([teacher]):
@@ -239,19 +245,19 @@ def _teacher_outputs(session: _Session, teacher: TrialConfig, readers: Sequence[
     else:
         folder = ledger.model_folder(teacher)
         if ledger.missing([teacher]) or not ledger.place.has(folder / "config.json"):
-            chunks = _train_teacher(session, teacher, inputs, devices)
+            chunks = _train_teacher(session, teacher, inputs, laid)
         model = load(ledger.place.fetch(folder))
     if any(trial.table_copies for trial in readers):
         inputs, chunks = teacher_inputs(teacher, readers), None  # another table: what was compiled does not fit
     params = jax.tree.map(np.asarray, model.params)
-    return teacher_logits(teacher, params, inputs, devices, cache_dir() / "teachers", chunks)
+    return teacher_logits(teacher, params, inputs, make_mesh(laid.mesh), cache_dir() / "teachers", chunks)
 
 
-def _train_teacher(session: _Session, teacher: TrialConfig, inputs: TaskInputs, mesh: Mesh) -> CompiledChunks:
+def _train_teacher(session: _Session, teacher: TrialConfig, inputs: TaskInputs, laid: Layout) -> CompiledChunks:
     """Fine-tunes a teacher and keeps it; what was compiled for it."""
     ledger, title = session.ledger, f"{teacher.task} · teacher"
     session.view.started(title, 0.0)
-    made, checkpoints = session.execute(title, [teacher], inputs, mesh)
+    made, checkpoints = session.execute(title, [teacher], inputs, laid)
     (result,) = made.outcomes
     if result.row["status"] != "done":
         ledger.record(teacher, result.row, result.metrics, result.predictions)

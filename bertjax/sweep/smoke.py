@@ -26,9 +26,9 @@ from bertjax.model.bert import init_params
 from bertjax.model.hf import SAFETENSORS, save_pretrained
 from bertjax.model.sizes import size_config
 from bertjax.study import StudyConfig
-from bertjax.sweep.plan import ProgramPlan, mesh_shape, programs
+from bertjax.sweep.plan import ProgramPlan, programs
 from bertjax.train.ahead import DataShape, lower_train_chunk
-from bertjax.train.mesh import make_mesh
+from bertjax.train.mesh import make_mesh, mesh_shape
 from bertjax.train.step import ProgramSpec
 from bertjax.train.trial import orders_of, split_groups
 
@@ -133,4 +133,5 @@ def _lower(program: ProgramPlan, config: BertConfig, mesh: str | None) -> None:
     rows = ROWS * (2 + max(trial.table_copies for trial in trials))
     data = DataShape(rows, longest=2 * WORDS + 3, batch_size=first.train.batch_size,
                      steps=first.train.epochs * -(-ROWS // first.train.batch_size), orders=len(orders_of(trials)))
-    lower_train_chunk(spec, make_mesh(mesh_shape(mesh, program)), program.group_sizes, data, data.longest)
+    shape = mesh_shape(mesh, jax.device_count(), program.group_sizes, data.batch_size)
+    lower_train_chunk(spec, make_mesh(shape), program.group_sizes, data, data.longest)

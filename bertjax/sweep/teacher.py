@@ -92,7 +92,7 @@ def teacher_logits(
     start = time.perf_counter()
     used = with_word_embeddings(params, inputs.rows.vocabulary.take)
     state, _ = place_group([trial], lambda _: used, orders_of([trial]), 1, mesh)
-    chunks = chunks or CompiledChunks(program_spec([trial], inputs, mesh), mesh)
+    chunks = chunks or CompiledChunks(program_spec([trial], inputs, None), mesh)
     compiled_before = chunks.seconds
     table = place_table(inputs.rows.table(inputs.config.num_labels), mesh)
     (logits,) = predict_rows(chunks, (state,), table, inputs.rows.texts, inputs.rows.lengths, inputs.eval_edges,

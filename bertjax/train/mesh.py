@@ -31,6 +31,16 @@ def parse_mesh(text: str, num_devices: int) -> tuple[int, int]:
     return shape
 
 
+def mesh_shape(
+    asked: str | None, num_devices: int, group_sizes: Sequence[int], batch_size: int,
+    fits: Callable[[tuple[int, int]], bool] = lambda shape: True,
+) -> tuple[int, int]:
+    """The mesh that is asked for as `parse_mesh` reads it; without, the one of `choose_mesh`."""
+    if asked is not None:
+        return parse_mesh(asked, num_devices)
+    return choose_mesh(num_devices, group_sizes, batch_size, fits)
+
+
 def choose_mesh(
     num_devices: int, group_sizes: Sequence[int], batch_size: int,
     fits: Callable[[tuple[int, int]], bool] = lambda shape: True,

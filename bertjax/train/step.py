@@ -53,14 +53,15 @@ class ProgramSpec:
     """Tokens of a trial that are computed at once: a batch of more is computed in parts, one after the other, whose
     gradients are added. None computes every batch whole."""
 
-    def part_rows(self, batch: int, length: int) -> int:
-        """Rows of a part of a batch of rows of `length` tokens: a power of two, at least 1, or the batch."""
-        most = batch if self.part_tokens is None else self.part_tokens // length
-        return batch if batch <= most else 2 ** (max(1, most).bit_length() - 1)
-
     def logits_fn(self, quantize: QuantizeConfig) -> LogitsFn:
         """The model with the products of a group."""
         return logits_fn(self.model, dot_general(quantize), jnp.dtype(self.dtype))
+
+
+def part_rows(part_tokens: int | None, batch: int, length: int) -> int:
+    """Rows of a part of a batch of rows of `length` tokens: a power of two, at least 1, or the whole batch."""
+    most = batch if part_tokens is None else part_tokens // length
+    return batch if batch <= most else 2 ** (max(1, most).bit_length() - 1)
 
 
 def effective_params(params: Params, masks: KeepMasks, quantize: QuantizeConfig) -> Params:
@@ -117,7 +118,7 @@ def train_step(
     groups = tuple(map(partial(refresh_masks, mask_every=spec.mask_every), groups, hparams))
     local_batch = schedule.row_weight.shape[1]
     first = lax.axis_index("data") * local_batch
-    part = spec.part_rows(local_batch, length)
+    part = part_rows(spec.part_tokens, local_batch, length)
     parts = jnp.arange(padded(local_batch, part)).reshape(-1, part)
 
     def gradients(

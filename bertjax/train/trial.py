@@ -102,9 +102,13 @@ def split_programs(trials: Sequence[TrialConfig], most: int) -> list[list[TrialC
     for texts in sorted({trial.texts_per_row for trial in trials}):
         same = [trial for trial in trials if trial.texts_per_row == texts]
         ordered = sorted(same, key=lambda trial: trial.seed)  # stable: the grid's order within a seed
-        count = -(-len(ordered) // most)
-        programs += [list(part) for part in np.array_split(np.array(ordered, dtype=object), count)]
+        programs += split_evenly(ordered, -(-len(ordered) // most))
     return programs
+
+
+def split_evenly(trials: Sequence[TrialConfig], count: int) -> list[list[TrialConfig]]:
+    """Trials cut into `count` runs whose sizes differ by at most 1."""
+    return [[trials[i] for i in part] for part in np.array_split(np.arange(len(trials)), count)]
 
 
 class Order(NamedTuple):

@@ -10,22 +10,24 @@ import pytest
 
 from bertjax.config import InputError
 from bertjax.study import StudyConfig
-from bertjax.sweep.devices import DEVICES, parse_device
+from bertjax.sweep.devices import DEVICES, Devices, parse_device
 from bertjax.sweep.experiments import load_study
+from bertjax.sweep.forecast import describe_plan, plan_rows
 from bertjax.sweep.inputs import task_inputs
 from bertjax.sweep.outline import outline
-from bertjax.sweep.plan import describe_plan, plan_rows
 from bertjax.train.trial import student_trials, students
 
 
 def test_the_whole_study_of_the_paper_is_planned_without_a_download() -> None:
     text = describe_plan(load_study("movva2022"), device="v5e:4x4")
     # 6 sizes, 8 tasks, 12 settings of the eight subsets, 2 learning rates, 3 seeds.
-    assert "3,456 trials in 192 programs" in text and "8 teachers" in text
+    # At most 32 trials a program, and less where a chip's memory wants it, or the mesh.
+    assert (found := re.search(r"3,456 trials in (\d+) programs", text)) and int(found[1]) > 192
+    assert "8 teachers" in text
     assert re.search(r"e\+19 FLOPs; on 16 × v5e about [\d.]+ hours, at 40 % of the peak of 197 TFLOP/s", text)
-    assert "16 × v5e device(s)" in text and "trial=16,data=1" in text
+    assert "16 × v5e device(s)" in text and "trial=2,data=8" in text
     held = [int(megabytes.replace(",", "")) for megabytes in re.findall(r"([\d,]+) MB$", text, re.MULTILINE)]
-    assert max(held) < 16_000 and "more than the 16 GB" not in text
+    assert max(held) < 0.95 * 16_000 and "more than" not in text
     mnli = next(line for line in text.splitlines() if line.startswith("mnli") and "teacher" in line)
     # A teacher trains on what is not held out: 390,702 rows in batches of 32, three times.
     assert "teacher large" in mnli and f"≈{3 * -(-390_702 // 32):,}" in mnli
@@ -33,7 +35,7 @@ def test_the_whole_study_of_the_paper_is_planned_without_a_download() -> None:
 
 def test_k_trains_longer_and_counts_its_copies() -> None:
     study = replace(load_study("movva2022"), sizes=("tiny",), tasks=("rte",), learning_rates=(1e-4,))
-    teacher, short, long = plan_rows(study, None)
+    teacher, short, long = plan_rows(study, None, Devices(1, "cpu", None))
     assert (short.trials, long.trials) == (18, 18) and (teacher.trials, teacher.role) == (1, "teacher")
     assert short.outline.steps == 3 * -(-2490 // 32) and long.outline.steps == 3 * -(-2 * 2490 // 32)
     assert long.flops(2) == pytest.approx(2 * short.flops(2), rel=0.1)
@@ -55,9 +57,13 @@ def test_devices_with_their_chips() -> None:
             parse_device(text)
 
 
-def test_a_plan_for_a_device_too_small_says_so() -> None:
+def test_a_plan_for_a_device_too_small_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     study = replace(load_study("movva2022"), sizes=("large",), tasks=("rte",))
-    assert "more than the 16 GB of one v5e: spread the trials over more devices" in describe_plan(study, device="v5e:4")
+    with monkeypatch.context() as patch:
+        patch.setitem(DEVICES, "v5e", replace(DEVICES["v5e"], memory_bytes=4e9))
+        text = describe_plan(study, device="v5e:4")
+    assert re.search(r"needs [5-9]\.\d GB on each device, more than 95 % of its 4\.0 GB: take a smaller model", text)
+    assert "72 trials in 72 programs" in text
     assert "trial=4,data=1" in describe_plan(study, "trial=4", device="v5e:4")
     with pytest.raises(InputError, match="--mesh trial=8 needs 8 devices; there are 4"):
         describe_plan(study, "trial=8", device="v5e:4")

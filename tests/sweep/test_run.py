@@ -32,11 +32,11 @@ from bertjax.report.tables import clean
 from bertjax.study import METHODS, StudyConfig
 from bertjax.sweep import run as run_module
 from bertjax.sweep import teacher as teacher_module
+from bertjax.sweep.forecast import describe_plan
 from bertjax.sweep.inputs import task_inputs
 from bertjax.sweep.ledger import Ledger, open_ledger
 from bertjax.sweep.models import best_ids, keep_models, pack_trial, size_columns
 from bertjax.sweep.outcome import Outcome, base_row
-from bertjax.sweep.plan import describe_plan
 from bertjax.sweep.results import RESULT_COLUMNS
 from bertjax.sweep.run import run_study
 from bertjax.sweep.run_dir import RunDir

@@ -14,6 +14,7 @@ from bertjax.model.sizes import size_config
 from bertjax.params import count
 from bertjax.train.ahead import DataShape, device_cost, lower_train_chunk, topology_devices, train_arguments
 from bertjax.train.hlo import Product, read_program
+from bertjax.train.memory import step_bytes
 from bertjax.train.mesh import make_mesh
 from bertjax.train.program import place_group, place_schedule, place_table
 from bertjax.train.step import ProgramSpec
@@ -74,3 +75,15 @@ def test_without_libtpu_one_line_says_what_to_install(monkeypatch: pytest.Monkey
     monkeypatch.setitem(sys.modules, "libtpu", None)
     with pytest.raises(InputError, match=r"v5e:2x4.*bertjax\[tpu\]"):
         topology_devices("v5e:2x4")
+
+
+@pytest.mark.slow
+def test_the_formula_for_memory_is_about_what_a_cpus_compiler_says() -> None:
+    """Two layers of MiniLM, whole batches and parts."""
+    model = replace(size_config("base"), vocab_size=1000, hidden_size=384, intermediate_size=1536, num_hidden_layers=2)
+    for part_tokens, rows in ((None, 32), (512, 8)):
+        spec = ProgramSpec(model, (FLOAT,), regression=False, part_tokens=part_tokens)
+        data = DataShape(rows=50, longest=64, batch_size=32, steps=9)
+        compiled = lower_train_chunk(spec, make_mesh((1, 1)), (2,), data, length=64).compile()
+        formula = 2 * step_bytes(model, rows, 64, "float32", "cpu", whole=part_tokens is None)
+        assert 0.8 < formula / compiled.memory_analysis().temp_size_in_bytes < 1.5

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from bertjax.compress.prune import apply_masks
-from bertjax.config import FLOAT, BertConfig, DataConfig, PruneConfig, TrainConfig
+from bertjax.config import DataConfig, PruneConfig, TrainConfig
 from bertjax.model.bert import logits_fn
 from bertjax.params import ENCODER_KERNELS, paths, select
 from bertjax.study import METHODS
 from bertjax.train.loop import Fit
 from bertjax.train.mesh import make_mesh
 from bertjax.train.program import CompiledChunks
-from bertjax.train.step import ProgramSpec, read_rows
+from bertjax.train.step import part_rows, read_rows
 from tests.train.toy import EDGES, EPOCHS, Toy, assert_same_bits, of_trial
 
 
@@ -136,7 +136,7 @@ def test_a_batch_in_parts_has_the_gradients_of_the_whole(
     """Also where a device has fewer rows than its parts."""
     trials, whole = one_step
     spec = replace(toy.spec(trials), part_tokens=part_tokens)
-    assert spec.part_rows(3, max(EDGES)) in (1, 2)
+    assert part_rows(part_tokens, 3, max(EDGES)) in (1, 2)
     parts, _ = toy.fit(trials, only_step=toy.partial_step(), chunks=CompiledChunks(spec, make_mesh(shape)))
     for trial in trials:
         place = place_of(trial, trials)
@@ -145,11 +145,9 @@ def test_a_batch_in_parts_has_the_gradients_of_the_whole(
 
 
 def test_parts_have_a_power_of_two_rows_or_all() -> None:
-    spec = ProgramSpec(BertConfig(), (FLOAT,), regression=False)
-    assert spec.part_rows(31, 128) == 31
-    spec = replace(spec, part_tokens=512)
-    assert [spec.part_rows(32, length) for length in (8, 16, 17, 40, 128, 300, 600)] == [32, 32, 16, 8, 4, 1, 1]
-    assert spec.part_rows(31, 16) == 31 and spec.part_rows(33, 16) == 32
+    assert part_rows(None, 31, 128) == 31
+    assert [part_rows(512, 32, length) for length in (8, 16, 17, 40, 128, 300, 600)] == [32, 32, 16, 8, 4, 1, 1]
+    assert part_rows(512, 31, 16) == 31 and part_rows(512, 33, 16) == 32
 
 
 def test_groups_that_do_not_fill_the_trial_axis_are_padded_with_copies(toy: Toy, one_step) -> None:

@@ -110,7 +110,7 @@ def train_ours(trial: TrialConfig, inputs: TaskInputs, schedule: Schedule) -> tu
     mesh = make_mesh((1, 1))
     state, numbers = place_group([trial], Starts(inputs, {}).used, orders_of([trial]), STEPS, mesh)
     fitted = fit(
-        CompiledChunks(program_spec([trial], inputs, mesh), mesh), (state,), (numbers,),
+        CompiledChunks(program_spec([trial], inputs, 64), mesh), (state,), (numbers,),
         place_table(inputs.rows.table(inputs.config.num_labels), mesh), schedule,
         place_schedule(schedule.row_index, schedule.row_weight, mesh),
         eval_rows=range(0), lengths=inputs.rows.lengths, eval_edges=inputs.eval_edges, eval_batch_size=8,

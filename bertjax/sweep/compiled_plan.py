@@ -1,0 +1,84 @@
+"""What a TPU's compiler says of a plan's programs: compiled ahead of time, without a TPU and without data."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import jax
+
+from bertjax.config import require
+from bertjax.data.tasks import find_task
+from bertjax.sweep.forecast import PlanRow
+from bertjax.train.ahead import DataShape, DeviceCost, device_cost, lower_train_chunk, topology_mesh
+from bertjax.train.step import ProgramSpec
+from bertjax.train.trial import orders_of, split_groups
+from bertjax.words import number_of
+
+log = logging.getLogger(__name__)
+
+LEAST_EFFORT = {"exec_time_optimization_effort": -1.0}
+"""Compiles BERT-base in 1.5 minutes of one core instead of 7, to a program of the same size."""
+
+
+def compile_largest(rows: Iterable[PlanRow], name: str) -> list[str]:
+    """Compiles the program of every model that takes the most memory by the formula, for its longest batches.
+
+    Args:
+        rows: A plan for the slice.
+        name: A TPU slice such as v5e:2x4.
+
+    Returns:
+        A line for each model: bytes and FLOPs of one chip.
+
+    Raises:
+        InputError: Not a TPU slice, or `libtpu` is not installed.
+    """
+    require(name.startswith("v"), f"--compile needs a TPU slice such as --device v5e:2x4, got {name!r}: for other "
+                                  "devices no compiler works without one")
+    largest: dict[str, PlanRow] = {}
+    for row in rows:
+        if row.model not in largest or row.layout.bytes_per_device > largest[row.model].layout.bytes_per_device:
+            largest[row.model] = row
+    topology_mesh(name, (1, 1))  # says what is missing before the first minute
+    with _without_cache():
+        return [f"compiled for {name}, its longest batches, of each model the program with the most memory:",
+                *(_line(row, name) for row in largest.values())]
+
+
+@contextmanager
+def _without_cache() -> Iterator[None]:
+    """What is compiled for devices that are not here cannot be kept: each try would warn."""
+    before = jax.config.read("jax_enable_compilation_cache")
+    jax.config.update("jax_enable_compilation_cache", False)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_enable_compilation_cache", before)
+
+
+def _line(row: PlanRow, name: str) -> str:
+    start = time.perf_counter()
+    program, length = row.heaviest, max(row.outline.edges)
+    log.info("%s, %s: compiling a program of %s for %s", row.model, program.task,
+             number_of("trial", len(program.trials)), name)
+    cost = compile_row(row, name)
+    formula = row.layout.bytes_per_device
+    return (f"  {row.model} on {program.task}, {number_of('trial', len(program.trials))}, {length} tokens: "
+            f"{cost.peak_bytes / 1e6:,.0f} MB of each chip at most (formula {formula / 1e6:,.0f} MB), "
+            f"{cost.step_flops / 1e9:,.0f} GFLOPs a step and chip, compiled in {time.perf_counter() - start:.0f} s")
+
+
+def compile_row(row: PlanRow, name: str) -> DeviceCost:
+    """Compiles the train chunk of a row's heaviest program for its longest batches."""
+    program, known = row.heaviest, row.outline
+    first = program.trials[0]
+    spec = ProgramSpec(known.config, tuple(split_groups(program.trials)), find_task(program.task).regression,
+                       first.train.dtype, first.prune.mask_every, row.layout.part_tokens)
+    data = DataShape(known.texts + len(known.dev_lengths), known.longest, known.batch_size, known.steps,
+                     len(orders_of(program.trials)))
+    mesh = topology_mesh(name, row.layout.mesh)
+    lowered = lower_train_chunk(spec, mesh, program.group_sizes, data, max(known.edges))
+    return device_cost(lowered.compile(LEAST_EFFORT))
