@@ -32,6 +32,8 @@ class Progress(NamedTuple):
     """Training and evaluating so far, compilation excluded."""
     loss: np.ndarray
     """[trial] training loss of the last step known, over all groups."""
+    metrics: tuple[StepMetrics[np.ndarray], ...] = ()
+    """For each group, [step, trial] of the chunk's steps."""
 
 
 Listener = Callable[[Progress], None]
@@ -135,7 +137,7 @@ class Run:
         if self.listener:
             loss = np.concatenate([group.loss[-1] for group in host])
             seen = self.step * self.batch_size * len(loss)
-            self.listener(Progress(self.step, self.total_steps, seen, self.elapsed(), loss))
+            self.listener(Progress(self.step, self.total_steps, seen, self.elapsed(), loss, host))
 
     def lacks_evaluation(self, epoch: int) -> bool:
         """Whether an epoch's evaluation is still to be done."""
