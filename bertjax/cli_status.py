@@ -37,12 +37,12 @@ def running_in_words(running: dict | None, unfinished: int) -> list[str]:
                 if unfinished else "The study is complete."]
     lines = [f"Process {running['pid']} on {running['host']} has worked on it for {duration(60 * running['minutes'])}, "
              f"last seen {running['silent']:.0f} s ago."]
-    doing = running["doing"]
-    if doing:
-        step = f", step {doing['step']:,} of {doing['total_steps']:,}" if "step" in doing else ""
-        left = [f"about {duration(doing[name])} for {what}" for name, what in
-                (("program_seconds_left", "this program"), ("study_seconds_left", "the study")) if name in doing]
-        lines.append(f"{doing['title']}{step}{'; left ' if left else ''}{', '.join(left)}.")
+    for program in running["doing"].get("programs", ()):
+        step = f", step {program['step']:,} of {program['total_steps']:,}" if "step" in program else ""
+        left = f"; about {duration(program['seconds_left'])} left" if "seconds_left" in program else ""
+        lines.append(f"{program['title']}{step}{left}.")
+    if "seconds_left" in running["doing"]:
+        lines.append(f"About {duration(running['doing']['seconds_left'])} left for the study.")
     return lines
 
 

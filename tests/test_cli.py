@@ -406,8 +406,8 @@ def test_lines_go_to_standard_error_as_it_is_at_their_time(monkeypatch: pytest.M
     logging.getLogger("bertjax.test").info("two")
     assert second.getvalue() == "two\n"
     with View(live=False) as view:
-        view.note("three")
-    assert second.getvalue() == "two\nthree\n"
+        view.started("three", 1.0)
+    assert second.getvalue() == "two\nthree: started\n"
 
 
 def test_public_names_are_lazy_and_complete() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -11,9 +11,9 @@ import jax
 from bertjax.model.sizes import size_name
 from bertjax.study import StudyConfig
 from bertjax.sweep.devices import Device, Devices, devices_here, parse_device
-from bertjax.sweep.layout import MEMORY_SHARE, Layout, layout
+from bertjax.sweep.layout import MEMORY_SHARE, Layout, layout, split_to_fit
 from bertjax.sweep.outline import Outline, outline
-from bertjax.sweep.plan import ProgramPlan, fitting, programs, teachers
+from bertjax.sweep.plan import ProgramPlan, programs, teachers
 from bertjax.train.trial import orders_of
 from bertjax.words import number_of
 
@@ -124,7 +124,8 @@ def plan_rows(study: StudyConfig, mesh: str | None, devices: Devices) -> list[Pl
     rows = []
     for key, members in grouped.items():
         outlined = outline(max(members, key=lambda program: len(program.trials)).trials)
-        parts = [part for program in members for part in fitting(program, outlined, devices, mesh)]
+        parts = [replace(program, trials=tuple(part)) for program in members
+                 for part in split_to_fit(program.trials, outlined, devices, mesh)]
         layouts = [layout(part.trials, outlined, devices, mesh) for part in parts]
         heaviest = max(range(len(parts)), key=lambda i: layouts[i].bytes_per_device)
         rows.append(PlanRow(key[0], tuple(parts), outlined, parts[heaviest], layouts[heaviest]))

@@ -27,7 +27,9 @@ from bertjax.sweep.results import Row
 log = logging.getLogger(__name__)
 
 
-def keep_models(ledger: Ledger, made: Executed, inputs: TaskInputs, keep: str) -> list[Outcome]:
+def keep_models(
+    ledger: Ledger, made: Executed, inputs: TaskInputs, keep: str, alone: bool = True
+) -> list[Outcome]:
     """Writes the models that are to stay, and removes those that a better trial has taken the place of.
 
     Args:
@@ -35,12 +37,13 @@ def keep_models(ledger: Ledger, made: Executed, inputs: TaskInputs, keep: str) -
         made: Trials that are not in it yet.
         inputs: Their task.
         keep: `all`, `none`, or `best`: of each task, student and subset the trial with the best score.
+        alone: Whether the best is sought among the trials of other programs too; if not, `keep_best` is to follow.
 
     Returns:
         The trials' outcomes with the sizes of their files, whether kept or not.
     """
     new = [outcome.row for outcome in made.outcomes if outcome.row["status"] == "done"]
-    others = [row for row in ledger.rows() if ledger.has_model(row["trial_id"])] if keep == "best" else []
+    others = [row for row in ledger.rows() if ledger.has_model(row["trial_id"])] if keep == "best" and alone else []
     chosen = set() if keep == "none" else best_ids([*others, *new]) if keep == "best" else {
         row["trial_id"] for row in new}
     outcomes = [_kept(ledger, made, outcome, inputs, chosen) for outcome in made.outcomes]
@@ -48,6 +51,22 @@ def keep_models(ledger: Ledger, made: Executed, inputs: TaskInputs, keep: str) -
         if row["trial_id"] not in chosen:
             ledger.drop_model(row["trial_id"])
     return outcomes
+
+
+def keep_best(ledger: Ledger, trial_ids: Sequence[str]) -> None:
+    """Removes the models that a better trial has taken the place of.
+
+    Args:
+        ledger: Where they are.
+        trial_ids: In the order of their programs: of equal scores the first stays.
+    """
+    place = {name: number for number, name in enumerate(trial_ids)}
+    rows = [row for row in ledger.rows() if ledger.has_model(row["trial_id"])]
+    rows.sort(key=lambda row: place.get(row["trial_id"], len(place)))
+    chosen = best_ids(rows)
+    for row in rows:
+        if row["trial_id"] not in chosen:
+            ledger.drop_model(row["trial_id"])
 
 
 def _kept(ledger: Ledger, made: Executed, outcome: Outcome, inputs: TaskInputs, chosen: set[str]) -> Outcome:

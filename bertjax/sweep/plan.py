@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from bertjax.config import require
 from bertjax.study import StudyConfig, TrialConfig
-from bertjax.sweep.devices import Devices
 from bertjax.sweep.inputs import task_inputs
-from bertjax.sweep.layout import split_to_fit
-from bertjax.sweep.outline import Outline
 from bertjax.sweep.starts import load_start
 from bertjax.sweep.teacher import tuned_teacher
 from bertjax.train.trial import split_groups, split_programs, student_trials, students, teacher_trial
@@ -94,11 +91,3 @@ def check_teacher(teacher: TrialConfig, student: TrialConfig) -> None:
             f"{student.model} {ours.config.vocab_size}" + (", but others" if not same else ""))
     if teacher.fine_tuned:
         tuned_teacher(teacher, theirs)
-
-
-def fitting(program: ProgramPlan, outlined: Outline, devices: Devices, mesh: str | None) -> list[ProgramPlan]:
-    """A program as those that fit into the devices' memory; see `split_to_fit`."""
-    parts = split_to_fit(program.trials, outlined, devices, mesh)
-    if len(parts) == 1:
-        return [program]
-    return [replace(program, trials=tuple(part), planned=program.whole) for part in parts]

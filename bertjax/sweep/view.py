@@ -6,10 +6,12 @@ import logging
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from types import TracebackType
+from typing import Any, Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from bertjax.artifact.size import BYTES_PER_MB
 from bertjax.sweep.execute import Cost
@@ -24,13 +26,41 @@ PLAIN_SECONDS = 15.0
 """Seconds between two plain lines of one program."""
 
 
+class ProgramView(Protocol):
+    """What is told of programs in training; each has its own title."""
+
+    def started(self, title: str, work: float) -> None:
+        """A program begins; its `work` is in the unit of `View.planned`."""
+
+    def step(self, title: str, progress: StepProgress) -> None:
+        """A chunk of it is done."""
+
+    def finished(self, title: str, outcomes: Sequence[Outcome], cost: Cost) -> None:
+        """It is done: its scores."""
+
+    def failed(self, title: str) -> None:
+        """It ended without any, for now at least."""
+
+
+@dataclass
+class _Program:
+    """One in training."""
+
+    bar: TaskID
+    work: float
+    last_line: float
+    share: float = 0.0
+    """Of it that is done."""
+    doing: dict[str, Any] = field(default_factory=dict)
+
+
 class View:
-    """Shows the programs of a study; a context manager, since a live view must be taken down.
+    """Shows the programs of a study, one or several at a time; a context manager, since a live view must be taken down.
 
     Args:
         live: Whether it redraws itself; None: on a terminal.
-        sign: Also tells there, for `bertjax status`: the `title` of the program, its `step` and `total_steps`, and
-            `program_seconds_left` and `study_seconds_left`, those that are known yet.
+        sign: Also tells there, for `bertjax status`: `programs`, of each its `title`, and its `step`, `total_steps` and
+            `seconds_left` once they are known; and `seconds_left` of the study, once that is.
     """
 
     def __init__(self, live: bool | None = None, sign: Sign | None = None) -> None:
@@ -43,10 +73,8 @@ class View:
             TimeRemainingColumn(), console=Console(stderr=True), disable=not self.live,
         )
         self.study = self.progress.add_task("study", detail="", total=None)
-        self.program = self.progress.add_task("program", detail="", total=None, visible=False)
+        self.programs: dict[str, _Program] = {}
         self.done_work = self.total_work = 0.0
-        self.program_work = 0.0
-        self.last_line = 0.0
 
     def __enter__(self) -> View:
         self.progress.start()
@@ -65,36 +93,32 @@ class View:
         self._say(f"{number_of('trial', trials)} to train, {in_programs}")
 
     def started(self, title: str, work: float) -> None:
-        """A program begins."""
-        self.program_work, self.last_line = work, time.monotonic()
-        self.progress.update(self.program, description=title, completed=0, total=None, visible=True, detail="compiling")
-        self.sign.doing = {"title": title}
+        """See `ProgramView`."""
+        bar = self.progress.add_task(title, total=None, detail="compiling")
+        self.programs[title] = _Program(bar, work, time.monotonic(), doing={"title": title})
+        self._tell_sign()
         self._say(f"{title}: started")
 
     def step(self, title: str, progress: StepProgress) -> None:
-        """A chunk of the program is done."""
+        """See `ProgramView`."""
+        program = self.programs[title]
         rate = progress.trial_examples / max(progress.seconds, 1e-9)
         # With the trials that only fill the mesh up; the line at the end counts the study's own.
         detail = (f"step {progress.step}/{progress.total_steps} · {rate:,.0f} computed trial-examples/s · "
                   f"loss {progress.loss.mean():.3f}")
-        share = progress.step / progress.total_steps
-        self.progress.update(self.program, completed=progress.step, total=progress.total_steps, detail=detail)
-        done = self.done_work + share * self.program_work
-        self.progress.update(self.study, completed=done)
-        self.sign.doing |= {"step": progress.step, "total_steps": progress.total_steps,
-                            "program_seconds_left": progress.seconds * (1 / share - 1)}
-        if self.total_work and done:
-            # Of this run: what was done before it is no work of it.
-            self.sign.doing["study_seconds_left"] = (time.monotonic() - self.begun) * (self.total_work / done - 1)
-        if not self.live and time.monotonic() - self.last_line > PLAIN_SECONDS:
-            self.last_line = time.monotonic()
-            log.info("%s: %s · %.0f s left", title, detail, self.sign.doing["program_seconds_left"])
+        program.share = progress.step / progress.total_steps
+        self.progress.update(program.bar, completed=progress.step, total=progress.total_steps, detail=detail)
+        left = progress.seconds * (1 / program.share - 1)
+        program.doing |= {"step": progress.step, "total_steps": progress.total_steps, "seconds_left": left}
+        self._tell_sign()
+        if not self.live and time.monotonic() - program.last_line > PLAIN_SECONDS:
+            program.last_line = time.monotonic()
+            log.info("%s: %s · %.0f s left", title, detail, left)
 
     def finished(self, title: str, outcomes: Sequence[Outcome], cost: Cost) -> None:
-        """A program is done: its scores."""
-        self.done_work += self.program_work
-        self.progress.update(self.study, completed=self.done_work)
-        self.progress.update(self.program, visible=False)
+        """See `ProgramView`."""
+        self.done_work += self.programs[title].work
+        self._leave(title)
         log.info("%s: %.1f s training and evaluating (%.0f trial-examples/s), compiled %s in %.1f s", title,
                  cost.seconds, cost.trial_examples / max(cost.seconds, 1e-9),
                  number_of("time", cost.compilations), cost.compile_seconds)
@@ -108,9 +132,22 @@ class View:
                 sizes += f", {packed / BYTES_PER_MB:.1f} MB packed"
             log.info("  %-4s %s  seed %d  %s  %s", row["methods"], score, row["seed"], extra, sizes)
 
-    def note(self, text: str) -> None:
-        """Something a user should know."""
-        log.info("%s", text)
+    def failed(self, title: str) -> None:
+        """See `ProgramView`."""
+        self._leave(title)
+
+    def _leave(self, title: str) -> None:
+        self.progress.remove_task(self.programs.pop(title).bar)
+        self._tell_sign()
+
+    def _tell_sign(self) -> None:
+        """Of this run: what was done before it is no work of it."""
+        done = self.done_work + sum(program.share * program.work for program in self.programs.values())
+        self.progress.update(self.study, completed=done)
+        doing: dict[str, Any] = {"programs": [dict(program.doing) for program in self.programs.values()]}
+        if self.total_work and done:
+            doing["seconds_left"] = (time.monotonic() - self.begun) * (self.total_work / done - 1)
+        self.sign.doing = doing  # all at once: another thread reads it
 
     def _say(self, text: str) -> None:
         if not self.live:

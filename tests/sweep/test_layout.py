@@ -12,7 +12,7 @@ from bertjax.config import InputError
 from bertjax.model.sizes import size_config
 from bertjax.study import METHODS, StudyConfig, TrialConfig
 from bertjax.sweep import devices as devices_module
-from bertjax.sweep import run as run_module
+from bertjax.sweep import session as session_module
 from bertjax.sweep.devices import Devices, devices_here
 from bertjax.sweep.layout import MEMORY_SHARE, Layout, layout, split_to_fit
 from bertjax.sweep.outline import Outline, outline
@@ -117,8 +117,8 @@ def test_a_study_that_does_not_fit_trains_in_several_programs_and_in_parts(
         return seen[-1]
 
     memory = (WORKSPACE + 1) / MEMORY_SHARE["cpu"]  # nothing fits
-    monkeypatch.setattr(run_module, "devices_here", lambda: Devices(1, "cpu", memory))
-    monkeypatch.setattr(run_module, "layout", watched)
+    monkeypatch.setattr(session_module, "devices_here", lambda: Devices(1, "cpu", memory))
+    monkeypatch.setattr(session_module, "layout", watched)
     parts = run_study(asked, tmp_path / "parts", keep_models="none")
     assert [(found.rows_at_once, found.fits) for found in seen] == [(1, False)] * 2
     assert parts["trial_id"].tolist() == whole["trial_id"].tolist() and set(parts["status"]) == {"done"}

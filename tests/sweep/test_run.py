@@ -30,7 +30,7 @@ from bertjax.report.page import write_report
 from bertjax.report.predictions import read_predictions
 from bertjax.report.tables import clean
 from bertjax.study import METHODS, StudyConfig
-from bertjax.sweep import run as run_module
+from bertjax.sweep import session as session_module
 from bertjax.sweep import teacher as teacher_module
 from bertjax.sweep.forecast import describe_plan
 from bertjax.sweep.inputs import task_inputs
@@ -383,7 +383,7 @@ def test_interrupted_between_programs_the_finished_ones_stay(
     study: StudyConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     split = replace(study, methods=("none", "P"), seeds=(0, 1), max_trials_per_program=2)
-    execute, calls = run_module.execute, []
+    execute, calls = session_module.execute, []
 
     def interrupted(*args, **kwargs):
         calls.append(args)
@@ -392,7 +392,7 @@ def test_interrupted_between_programs_the_finished_ones_stay(
         return execute(*args, **kwargs)
 
     with monkeypatch.context() as patched:
-        patched.setattr(run_module, "execute", interrupted)
+        patched.setattr(session_module, "execute", interrupted)
         with pytest.raises(KeyboardInterrupt):
             run_study(split, tmp_path)
     kept = pd.read_csv(tmp_path / "results.csv", dtype={"trial_id": str})
@@ -410,7 +410,7 @@ def test_a_program_that_breaks_is_marked_failed_and_tried_again(
         raise RuntimeError("out of memory")
 
     with monkeypatch.context() as patched:
-        patched.setattr(run_module, "execute", broken)
+        patched.setattr(session_module, "execute", broken)
         assert run_study(one, tmp_path)["status"].tolist() == ["failed"]
     assert run_study(one, tmp_path)["status"].tolist() == ["done"]
 
@@ -560,11 +560,11 @@ def test_programs_of_equal_shape_compile_once(
         counts.append((made.cost.compilations, len(compiled)))
         return made
 
-    execute, run_module.execute = run_module.execute, counting
+    execute, session_module.execute = session_module.execute, counting
     try:
         run_study(asked, tmp_path / "run", keep_models="none")
     finally:
-        run_module.execute = execute
+        session_module.execute = execute
         jax.monitoring.unregister_event_duration_listener(listen)
     assert [count for count, _ in counts] == [2, 0, 0]
     chunks = [seen for _, seen in counts]

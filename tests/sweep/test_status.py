@@ -15,6 +15,7 @@ from bertjax import cli
 from bertjax.cli_status import duration, running_in_words
 from bertjax.config import InputError
 from bertjax.study import StudyConfig
+from bertjax.sweep.execute import Cost
 from bertjax.sweep.lock import LOCK_FILE, Sign
 from bertjax.sweep.plan import programs
 from bertjax.sweep.status import keep_plan, read_status
@@ -49,8 +50,8 @@ def test_people_are_told_who_works_on_it_and_on_what(
 ) -> None:
     now = time.time()
     lock = {"host": socket.gethostname(), "pid": os.getpid(), "started": now - 3600, "alive": now - 7, "doing": {
-        "title": "colours · 8 trials", "step": 20, "total_steps": 1000, "program_seconds_left": 600.0,
-        "study_seconds_left": 12_000.0}}
+        "programs": [{"title": "colours · 8 trials", "step": 20, "total_steps": 1000, "seconds_left": 600.0},
+                     {"title": "colours · 4 trials"}], "seconds_left": 12_000.0}}
     (run_dir / LOCK_FILE).write_text(json.dumps(lock))
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     with pytest.raises(SystemExit):
@@ -58,8 +59,8 @@ def test_people_are_told_who_works_on_it_and_on_what(
     said = " ".join(capsys.readouterr().out.split())
     who = f"Process {os.getpid()} on {socket.gethostname()}"
     assert f"{who} has worked on it for 60 minutes, last seen 7 s ago." in said
-    assert ("colours · 8 trials, step 20 of 1,000; left about 10 minutes for this program, about 3.3 hours for the "
-            "study.") in said
+    assert ("colours · 8 trials, step 20 of 1,000; about 10 minutes left. colours · 4 trials. About 3.3 hours left for "
+            "the study.") in said
 
 
 def test_where_no_one_works_it_says_what_is_left() -> None:
@@ -83,15 +84,21 @@ def test_what_is_no_study_is_one_line(run_dir: Path, name: str, content: str | N
         read_status(str(run_dir))
 
 
-def test_a_view_tells_the_sign_how_far_it_is() -> None:
+def test_a_view_tells_the_sign_how_far_its_programs_are() -> None:
     import numpy as np
     sign = Sign()
     with View(live=False, sign=sign) as view:
         view.planned(2, 16, work=10.0)
         view.started("p", 5.0)
-        assert sign.doing == {"title": "p"}
+        view.started("q", 5.0)
+        assert sign.doing == {"programs": [{"title": "p"}, {"title": "q"}]}
         view.begun -= 30
         view.step("p", Progress(20, 100, 640, 60.0, np.ones(2)))
-        assert sign.doing["step"] == 20 and sign.doing["total_steps"] == 100
-        assert sign.doing["program_seconds_left"] == pytest.approx(240)
-        assert sign.doing["study_seconds_left"] == pytest.approx(30 * 9, rel=0.1)
+        first, second = sign.doing["programs"]
+        assert first == {"title": "p", "step": 20, "total_steps": 100, "seconds_left": pytest.approx(240)}
+        assert second == {"title": "q"} and sign.doing["seconds_left"] == pytest.approx(30 * 9, rel=0.1)
+        view.step("q", Progress(80, 100, 640, 60.0, np.ones(2)))
+        assert sign.doing["seconds_left"] == pytest.approx(30, rel=0.1)
+        view.failed("q")  # what it had done is to be done again
+        view.finished("p", [], Cost(2.0, 0.5, 1, 24))
+        assert sign.doing == {"programs": [], "seconds_left": pytest.approx(30, rel=0.1)}

@@ -18,7 +18,7 @@ from bertjax.config import TeacherConfig
 from bertjax.data.sources import load_task
 from bertjax.report.page import write_report
 from bertjax.study import StudyConfig
-from bertjax.sweep import run as run_module
+from bertjax.sweep import session as session_module
 from bertjax.sweep.inputs import task_inputs
 from bertjax.sweep.plan import check_inputs
 from bertjax.sweep.run import run_study
@@ -70,7 +70,7 @@ def test_a_teacher_that_breaks_is_tried_again_by_the_next_run_alone(
         raise RuntimeError("out of memory")
 
     with monkeypatch.context() as patched:
-        patched.setattr(run_module, "_train_teacher", broken)
+        patched.setattr(session_module, "_train_teacher", broken)
         results = run_study(asked, tmp_path, keep_models="none")
     taught(tmp_path, results, "the teacher of colours failed: RuntimeError: out of memory")
     assert len(calls) == 1 and not (tmp_path / "teachers.csv").exists()
