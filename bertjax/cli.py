@@ -139,10 +139,11 @@ def run(command: Command) -> None:
     match command:
         case Sweep():
             run_sweep(rehearsed(command), command.run_dir, keep_models=command.keep_models, mesh=command.mesh,
-                      known=command.known, checkpoint_minutes=command.checkpoint_minutes)
+                      known=command.known, checkpoint_minutes=command.checkpoint_minutes,
+                      tensorboard=command.tensorboard)
         case Train():
             run_sweep(train_study(command), command.run_dir, keep_models="all", mesh=command.mesh,
-                      checkpoint_minutes=command.checkpoint_minutes)
+                      checkpoint_minutes=command.checkpoint_minutes, tensorboard=command.tensorboard)
         case Plan():
             from bertjax.sweep.compiled_plan import compile_largest
             from bertjax.sweep.forecast import describe_plan

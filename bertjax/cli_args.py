@@ -38,6 +38,8 @@ class Sweep(StudyOptions):
     """Devices by axis."""
     checkpoint_minutes: Minutes = 10.0
     """Between two checkpoints, from which the same command goes on; 0: only when a signal ends it."""
+    tensorboard: bool = False
+    """Write losses and scores for `tensorboard --logdir RUN_DIR/tensorboard`, too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +96,8 @@ class Train(StudyOptions):
     """Devices by axis."""
     checkpoint_minutes: Minutes = 10.0
     """Between two checkpoints, from which the same command goes on; 0: only when a signal ends it."""
+    tensorboard: bool = False
+    """Write losses and scores for `tensorboard --logdir RUN_DIR/tensorboard`, too."""
 
 
 @dataclass(frozen=True)

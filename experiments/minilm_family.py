@@ -12,7 +12,8 @@ Source of the data: GLUE's original TSV files (or the hub, without `--data-dir`)
 Command: `bertjax sweep minilm_family --data-dir GLUE --run-dir runs/minilm_family --keep-models none`; what another
   run has finished is taken over by `--known results.csv`. (No trial of `glue_minilm` is one of these: its batches leave
   no room for copies.)
-Cost: `bertjax plan minilm_family --data-dir GLUE` says it for your device: about 11 hours on 2 CPU cores.
+Cost: `bertjax plan minilm_family --data-dir GLUE` says it for your device: about 11 hours on 2 CPU cores, and
+  13 GB of memory.
 Expected: 384 rows. `experiments/results/minilm_family.csv` has those that are finished (MRPC, 6 layers, seed 0: 8 rows;
   train_seconds are those of a busy machine), `minilm_family_teachers.csv` their teachers.
 """

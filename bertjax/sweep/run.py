@@ -20,6 +20,7 @@ from bertjax.sweep.lock import locked
 from bertjax.sweep.plan import ProgramPlan, check_inputs, programs
 from bertjax.sweep.results import read_rows
 from bertjax.sweep.run_dir import RunDir
+from bertjax.sweep.scalars import require_tensorboard
 from bertjax.sweep.session import Session, train, work_of
 from bertjax.sweep.status import keep_plan
 from bertjax.sweep.view import View
@@ -34,7 +35,8 @@ Executor = Callable[[Session, StudyConfig, Sequence[ProgramPlan]], None]
 
 def run_study(
     study: StudyConfig, run_dir: str | Path | RunDir, *, keep_models: str = "best", mesh: str | None = None,
-    known: str | Path | None = None, checkpoint_minutes: float = 10.0, executor: Executor | None = None,
+    known: str | Path | None = None, checkpoint_minutes: float = 10.0, tensorboard: bool = False,
+    executor: Executor | None = None,
 ) -> pd.DataFrame:
     """Trains what the run directory still lacks and returns all its results, a row per trial.
 
@@ -47,6 +49,7 @@ def run_study(
         known: The results.csv of another run; trials that are finished there are taken over, without their models.
         checkpoint_minutes: Between two checkpoints of a program in training, at least 0. One is also written when a
             signal ends the process; by 0 no others are.
+        tensorboard: Also write TensorBoard's events, see `bertjax.sweep.scalars`.
         executor: What trains: None is this process, one program after another; `bertjax.sweep.ray.connected` makes
             another.
 
@@ -54,13 +57,15 @@ def run_study(
         InputError: Input that cannot work; as much as possible is found before anything trains.
         Interrupted: A signal came, see `bertjax.interrupts`; the same call goes on.
     """
+    if tensorboard:
+        require_tensorboard()
     require(checkpoint_minutes >= 0, f"checkpoint_minutes must be at least 0, got {checkpoint_minutes}")
     require(keep_models in KEEP_MODELS, f"keep_models must be one of {', '.join(KEEP_MODELS)}, got {keep_models!r}")
     home = RunDir.at(run_dir)
     ledger = open_ledger(home, study)
     jax.devices()  # libtpu takes signals for itself when it starts
     with interrupts.handled(), locked(home.root) as sign, View(sign=sign) as view:
-        session = Session(ledger, view, keep_models, mesh, 60 * checkpoint_minutes or math.inf)
+        session = Session(ledger, view, keep_models, mesh, 60 * checkpoint_minutes or math.inf, tensorboard)
         return _run_locked(session, view, study, known, executor or run_here)
 
 

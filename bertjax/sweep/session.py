@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 
 import jax
@@ -22,11 +23,13 @@ from bertjax.sweep.ledger import Ledger
 from bertjax.sweep.outcome import failed_row
 from bertjax.sweep.outline import read_outline
 from bertjax.sweep.plan import ProgramPlan
+from bertjax.sweep.scalars import TENSORBOARD, Scalars
 from bertjax.sweep.teacher import TeacherDiverged, require_converged, teacher_logits, tuned_row, tuned_teacher
 from bertjax.sweep.view import ProgramView
 from bertjax.train.checkpoint import Checkpoints
 from bertjax.train.mesh import make_mesh
 from bertjax.train.program import CompiledChunks
+from bertjax.train.running import Progress
 from bertjax.train.trial import teacher_trial
 from bertjax.words import number_of
 
@@ -43,6 +46,7 @@ class Session:
     """See `bertjax.sweep.run.run_study`, as for `mesh`."""
     mesh: str | None
     checkpoint_seconds: float
+    tensorboard: bool = False
     alone: bool = True
     """Whether no other process writes into the run directory. Where others do, only the one that holds its lock writes
     the tables and chooses the best models among several programs."""
@@ -77,12 +81,21 @@ class Session:
         try:
             checkpoints = self.ledger.checkpoints(trials, self.checkpoint_seconds)
             checkpoints.begin([trial.trial_id for trial in trials])
-            return execute(trials, inputs, make_mesh(laid.mesh), outputs, laid.part_tokens,
-                           lambda progress: self.view.step(title, progress), chunks=chunks,
-                           checkpoints=checkpoints), checkpoints
+            folder = self.ledger.run_dir / TENSORBOARD if self.tensorboard else None
+            with closing(Scalars(folder, trials)) as scalars:
+
+                def listener(progress: Progress) -> None:
+                    self.view.step(title, progress)
+                    scalars.step(progress)
+
+                made = execute(trials, inputs, make_mesh(laid.mesh), outputs, laid.part_tokens, listener, chunks=chunks,
+                               checkpoints=checkpoints)
+                for outcome in made.outcomes:
+                    scalars.epochs(outcome.trial, outcome.metrics)
         except BaseException:
             self.view.failed(title)
             raise
+        return made, checkpoints
 
     def kept(self, checkpoints: Checkpoints) -> None:
         """The results of a program are written: brings them to where they stay, then drops its checkpoints."""

@@ -41,6 +41,7 @@ from bertjax.sweep.results import RESULT_COLUMNS
 from bertjax.sweep.run import run_study
 from bertjax.sweep.run_dir import RunDir
 from bertjax.train.trial import student_trials, students
+from tests.events import shown
 from tests.small_model import WORDS, make_model_dir
 
 
@@ -52,7 +53,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
 def finished(study: StudyConfig, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, pd.DataFrame]:
     """A run directory of the eight subsets, and their results."""
     run_dir = tmp_path_factory.mktemp("runs") / "colours"
-    return run_dir, run_study(study, run_dir, keep_models="all")
+    return run_dir, run_study(study, run_dir, keep_models="all", tensorboard=True)
 
 
 @pytest.fixture
@@ -76,6 +77,18 @@ def test_a_row_for_each_subset_and_one_teacher(finished: tuple[Path, pd.DataFram
     quantized = results["methods"].str.contains("Q")
     assert (results["weight_bits"].notna() == quantized).all()
     assert (results.loc[quantized, "size_bytes_paper"] <= results["size_bytes_fp32"].max() / 4).all()
+
+
+def test_every_trial_and_the_teacher_have_events(finished: tuple[Path, pd.DataFrame]) -> None:
+    run_dir, results = finished
+    folders = {folder.name.split()[-1]: folder for folder in (run_dir / "tensorboard").glob("colours/*/*")}
+    teachers = pd.read_csv(run_dir / "teachers.csv", dtype={"trial_id": str})
+    assert folders.keys() == {*results["trial_id"], *teachers["trial_id"]}
+    for row in results.itertuples():
+        found = shown(folders[row.trial_id])
+        assert list(found["train/loss"]) == list(range(1, 37)) and list(found["dev/score"]) == list(range(6, 37, 6))
+        assert found["dev/score"][36] == pytest.approx(row.score, abs=1e-3)
+    assert all("dev/score" in shown(folders[trial_id]) for trial_id in teachers["trial_id"])
 
 
 def test_no_two_models_are_equal_and_pruned_ones_are_sparse(finished: tuple[Path, pd.DataFrame]) -> None:
