@@ -244,7 +244,7 @@ def test_sweep_runs_the_study_and_writes_the_report(status: str, code: int, monk
     assert exit_of("sweep", "demo", "--model", "m", "--run-dir", str(tmp_path / "new")) == code
     (study, folder), options = calls[0]
     assert study.model == "m" and folder.local == tmp_path / "new" and options == {
-        "keep_models": "best", "mesh": None, "known": None, "checkpoint_minutes": 10.0}
+        "keep_models": "best", "mesh": None, "known": None, "checkpoint_minutes": 10.0, "tensorboard": False}
     said = capsys.readouterr()
     assert f"report:  {tmp_path / 'new' / 'report.html'}" in said.out
     assert ("1 of 2 trials failed" in said.err) == (code == 1)
