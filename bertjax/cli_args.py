@@ -38,6 +38,14 @@ class Sweep(StudyOptions):
     """Devices by axis."""
     checkpoint_minutes: Minutes = 10.0
     """Between two checkpoints, from which the same command goes on; 0: only when a signal ends it."""
+    executor: Literal["local", "ray"] = "local"
+    """Where programs are trained: here, one after another, or as tasks of a Ray cluster (needs the extra ray)."""
+    ray_address: Annotated[Text, optional("auto|HOST:PORT")] = None
+    """Of a Ray cluster that this machine is part of; by default the one that runs here, or else this machine alone."""
+    resources_per_task: Annotated[Text, optional("TPU=N,GPU=N,CPU=N")] = None
+    """What a program takes of a node; by default the TPU of a node, or a GPU, or the CPUs of the smallest node."""
+    ray_wait: Annotated[Number, optional("MINUTES")] = None
+    """For a node that has them, where the cluster starts nodes for tasks that wait; by default not at all."""
 
 
 @dataclass(frozen=True, kw_only=True)
