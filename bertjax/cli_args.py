@@ -40,8 +40,8 @@ class Sweep(StudyOptions):
     """Between two checkpoints, from which the same command goes on; 0: only when a signal ends it."""
     executor: Literal["local", "ray"] = "local"
     """Where programs are trained: here, one after another, or as tasks of a Ray cluster (needs the extra ray)."""
-    ray_address: Annotated[Text, optional("auto|HOST:PORT")] = None
-    """Of a Ray cluster that this machine is part of; by default the one that runs here, or else this machine alone."""
+    ray_address: Annotated[Text, optional("auto|local|HOST:PORT")] = None
+    """Of a Ray cluster with this machine; local is this machine alone; by default auto if one runs here, else local."""
     resources_per_task: Annotated[Text, optional("TPU=N,GPU=N,CPU=N")] = None
     """What a program takes of a node; by default the TPU of a node, or a GPU, or the CPUs of the smallest node."""
     ray_wait: Annotated[Number, optional("MINUTES")] = None

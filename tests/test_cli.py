@@ -261,7 +261,7 @@ def test_without_ray_one_line_says_how_to_get_it(
     monkeypatch.setenv("RAY_DEDUP_LOGS_SKIP_REGEX", "")  # these are set, and are to be as they were
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     monkeypatch.setitem(sys.modules, "ray", None)
-    for name in ("bertjax.sweep.ray", "bertjax.sweep.ray_task"):
+    for name in ("bertjax.sweep.ray", "bertjax.sweep.ray_driver", "bertjax.sweep.ray_task"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     assert exit_of(*SWEEP, "--model", "m", "--executor", "ray") == 2
     assert capsys.readouterr().err == "bertjax: --executor ray needs Ray: pip install 'bertjax[ray]'\n"

@@ -101,7 +101,8 @@ def test_tasks_of_ray_share_the_bucket(
 ) -> None:
     asked = replace(study, methods=("none", "K", "P", "KP"), seeds=(0, 1), max_trials_per_program=2)
     run_study(asked, tmp_path / "whole")
-    for name, value in (environment | {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}).items():
+    settings = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled", "RAY_worker_niceness": "0"}
+    for name, value in (environment | settings).items():
         monkeypatch.setenv(name, value)
     from ray.cluster_utils import Cluster
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})

@@ -40,6 +40,7 @@ def cluster() -> Iterator[Any]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("RAY_AUTH_MODE", "disabled")
+        patch.setenv("RAY_worker_niceness", "0")  # on a busy machine tasks would wait for everything else
         from ray.cluster_utils import Cluster
         made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
         for _ in range(3):
@@ -124,22 +125,39 @@ def test_sigterm_leaves_checkpoints_and_the_same_command_goes_on_there_or_here(
     cluster: Any, study: StudyConfig, tmp_path: Path
 ) -> None:
     experiment = write_experiment(replace(study, methods=("none", "P"), max_trials_per_program=1), tmp_path)
-    with start(experiment, tmp_path / "whole") as process:
+    longer = "--epochs", "144"  # than it takes until the tasks are told to end
+    with start(experiment, tmp_path / "whole", *longer) as process:
         end_of(process)
     flags = "--executor", "ray", "--ray-address", cluster.address
     for flags_after in (flags, ()):
         run_dir = tmp_path / f"run{len(flags_after)}"
-        with start(experiment, run_dir, *flags, "--checkpoint-minutes", "0") as process:
-            wait_for(process, lambda line: "step" in line or "compiled the eval chunk" in line)
+        with start(experiment, run_dir, *longer, *flags, "--checkpoint-minutes", "0") as process:
+            wait_for(process, lambda line: "compiled the eval chunk" in line)
             process.send_signal(signal.SIGTERM)
             _, log = process.communicate()
         assert process.returncode == 143, log
         assert "each in training leaves a checkpoint" in log
         assert log.rstrip().endswith("bertjax: interrupted; finished trials stay, and the same command resumes")
-        assert list(run_dir.glob("checkpoints/*/*/manifest.json")) and not (run_dir / "lock.json").exists()
-        with start(experiment, run_dir, *flags_after) as process:
+        assert list(run_dir.glob("checkpoints/*/*/manifest.json")), log
+        assert not (run_dir / "lock.json").exists()
+        with start(experiment, run_dir, *longer, *flags_after) as process:
             assert "goes on after step" in end_of(process)
         assert contents(run_dir) == contents(tmp_path / "whole")
+
+
+def test_one_machine_is_a_cluster_too(
+    study: StudyConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    monkeypatch.setenv("RAY_worker_niceness", "0")
+    asked = replace(study, methods=("none", "P"), max_trials_per_program=1)
+    experiment = write_experiment(asked, tmp_path)
+    flags = "--executor", "ray", "--ray-address", "local", "--resources-per-task", "CPU=1"
+    with start(experiment, tmp_path / "run", *flags, "--epochs", "6") as process:
+        said = end_of(process)
+    assert "program 2 of 2" in said and "(raylet)" not in said
+    run_study(asked, tmp_path / "whole")
+    assert contents(tmp_path / "run") == contents(tmp_path / "whole")
 
 
 @pytest.fixture
@@ -227,8 +245,8 @@ def test_what_no_node_has_is_said_at_once_and_waited_for_if_asked(
 
 @pytest.mark.parametrize(("address", "said"), [
     ("127.0.0.1:1", "no Ray cluster answers at --ray-address 127.0.0.1:1: .*refused"),
-    ("ray://127.0.0.1:10001", "--ray-address must be auto or HOST:PORT, of a cluster that this machine is part of"),
-    ("here", "--ray-address must be auto or HOST:PORT")])
+    ("ray://127.0.0.1:10001", "--ray-address must be local, auto or HOST:PORT of a cluster with this machine"),
+    ("here", "--ray-address must be local, auto or HOST:PORT")])
 def test_a_cluster_that_is_none_is_one_line_and_soon(address: str, said: str) -> None:
     from bertjax.sweep.ray import connected
     before, began = signal.getsignal(signal.SIGTERM), time.monotonic()
@@ -247,9 +265,9 @@ def session_of(study: StudyConfig, run_dir: Path) -> Session:
 
 def tasks_of(study: StudyConfig, run_dir: Path, sent: Sequence[tuple[Any, ...]] = ()) -> Any:
     """Those of a study, without a cluster."""
-    from bertjax.sweep.ray import RayExecutor, _jobs, _Tasks
+    from bertjax.sweep.ray_driver import Tasks, jobs_of
     session = session_of(study, run_dir)
-    made = _Tasks(RayExecutor({"CPU": 1}, 0.0), session, study, _jobs(session.ledger, study, list(programs(study))))
+    made = Tasks(None, {"CPU": 1}, 0.0, session, study, jobs_of(session.ledger, study, list(programs(study))))
     tell(made, *sent)
     return made
 
@@ -290,8 +308,7 @@ def test_only_crashes_without_a_step_in_between_count(study: StudyConfig, tmp_pa
 def test_results_that_are_not_seen_are_no_shared_folder(
     study: StudyConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from bertjax.sweep import ray as ray_module
-    monkeypatch.setattr(ray_module, "VISIBLE_SECONDS", 1.5)
+    monkeypatch.setattr("bertjax.sweep.ray_driver.VISIBLE_SECONDS", 1.5)
     tasks = tasks_of(replace(study, methods=("none",)), tmp_path)
     with pytest.raises(InputError, match="must be a folder that all nodes share: .*trials/.* is not seen here"):
         tasks._keep(tasks.jobs[0])
