@@ -186,7 +186,8 @@ def test_bad_input_is_one_line_and_exit_code_2(argv: list[str], said: str, capsy
 def test_bad_input_is_said_before_jax_is_imported() -> None:
     program = ("import sys, bertjax.cli\ntry:\n    bertjax.cli.main(sys.argv[1:])\nfinally:\n"
                "    assert 'jax' not in sys.modules and 'transformers' not in sys.modules")
-    for flags in (["--tasks", "x"], ["--sparsities", "2"], ["--run-dir", f"{__file__}/below"]):
+    for flags in (["--tasks", "x"], ["--sparsities", "2"], ["--run-dir", f"{__file__}/below"],
+                  ["--executor", "ray", "--resources-per-task", "x"]):
         done = subprocess.run([sys.executable, "-c", program, *SWEEP, "--model", "m", *flags], capture_output=True,
                               text=True, check=False)
         assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr

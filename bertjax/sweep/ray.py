@@ -68,13 +68,11 @@ def connected(
         address: HOST:PORT; `auto` is the cluster that runs on this machine; `local` is a new one of this machine alone,
             which ends with this; None is `auto` where there is one, else `local`.
         resources: What a task takes; None as `default_resources` says.
-        wait_minutes: How long no node may have them at first, at least 0: a cluster that starts nodes for tasks that
-            wait needs some.
+        wait_minutes: How long no node may have them at first: a cluster that starts nodes for tasks that wait needs some.
 
     Raises:
         InputError: There is no such cluster, or nothing to compute on.
     """
-    require(wait_minutes >= 0, f"--ray-wait must be at least 0, got {wait_minutes:g}")
     ours = not ray.is_initialized()
     try:
         if ours:

@@ -104,6 +104,11 @@ def test_one_of_several_writers_has_a_part_and_takes_over_what_others_write(stor
     store.rm("/bucket/run/trials/3/model/config.json")
     home.refresh([home.local / "trials" / "3"])
     assert not home.has(model / "config.json")
+    store.pipe("/bucket/run/trials/11/model/config.json", b"m")
+    other = RunDir.at(URL)
+    other.refresh([other.local / "trials" / "1"])
+    assert other.has(other.local / "trials" / "11" / "model" / "config.json")
+    store.rm("/bucket/run/trials/11/model/config.json")
     home.close()
     assert not home.local.exists() and stored(store).keys() == before.keys() - {"trials/3/model/config.json"}
 
