@@ -45,7 +45,7 @@ class Sweep(StudyOptions):
     resources_per_task: Annotated[Text, optional("TPU=N,GPU=N,CPU=N")] = None
     """What a program takes of a node; by default the TPU of a node, or a GPU, or the CPUs of the smallest node."""
     ray_wait: Annotated[Number, optional("MINUTES")] = None
-    """For a node that has them, where the cluster starts nodes for tasks that wait; by default not at all."""
+    """How long to wait for a node that has them, in a cluster that starts nodes for tasks that wait; by default not."""
 
 
 @dataclass(frozen=True, kw_only=True)
