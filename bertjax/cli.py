@@ -37,6 +37,7 @@ from bertjax.cli_args import (
     Sweep,
     Train,
 )
+from bertjax.cli_executor import executor_of, prepare_executor
 from bertjax.cli_outputs import check_writable
 from bertjax.config import InputError, require
 from bertjax.files import NO_ROOM, is_remote
@@ -138,9 +139,12 @@ def run(command: Command) -> None:
     """Runs a parsed command."""
     match command:
         case Sweep():
-            run_sweep(rehearsed(command), command.run_dir, keep_models=command.keep_models, mesh=command.mesh,
-                      known=command.known, checkpoint_minutes=command.checkpoint_minutes,
-                      tensorboard=command.tensorboard)
+            prepare_executor(command)
+            study = rehearsed(command)
+            with executor_of(command) as executor:
+                run_sweep(study, command.run_dir, keep_models=command.keep_models, mesh=command.mesh,
+                          known=command.known, checkpoint_minutes=command.checkpoint_minutes,
+                          tensorboard=command.tensorboard, executor=executor)
         case Train():
             run_sweep(train_study(command), command.run_dir, keep_models="all", mesh=command.mesh,
                       checkpoint_minutes=command.checkpoint_minutes, tensorboard=command.tensorboard)
@@ -197,7 +201,7 @@ def rehearsed(command: Sweep) -> StudyConfig:
     folder = cache_dir() if is_remote(command.run_dir) else Path(command.run_dir)
     check_writable(folder)
     made = smoke_study(study, folder / "smoke")
-    lower_largest(study, command.mesh)
+    lower_largest(study, command.mesh if command.executor == "local" else None)  # tasks have other devices
     return made
 
 

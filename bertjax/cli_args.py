@@ -40,6 +40,14 @@ class Sweep(StudyOptions):
     """Between two checkpoints, from which the same command goes on; 0: only when a signal ends it."""
     tensorboard: bool = False
     """Write losses and scores for `tensorboard --logdir RUN_DIR/tensorboard`, too."""
+    executor: Literal["local", "ray"] = "local"
+    """Where programs are trained: here, one after another, or as tasks of a Ray cluster (needs the extra ray)."""
+    ray_address: Annotated[Text, optional("auto|local|HOST:PORT")] = None
+    """Of a Ray cluster with this machine; local is this machine alone; by default auto if one runs here, else local."""
+    resources_per_task: Annotated[Text, optional("TPU=N,GPU=N,CPU=N")] = None
+    """What a program takes of a node; by default the TPU of a node, or a GPU, or the CPUs of the smallest node."""
+    ray_wait: Annotated[Number, optional("MINUTES")] = None
+    """How long to wait for a node that has them, in a cluster that starts nodes for tasks that wait; by default not."""
 
 
 @dataclass(frozen=True, kw_only=True)

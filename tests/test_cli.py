@@ -157,6 +157,13 @@ def test_train_is_a_study_of_one_trial() -> None:
      "sparsities must be in [0, 1), got 1.0"),
     (["plan", "movva2022", "--sizes", "tiny", "--tasks", "rte", "--device", "h100:8", "--compile"],
      "--compile needs a TPU slice such as --device v5e:2x4, got 'h100:8': for other devices no compiler works"),
+    ([*SWEEP, "--model", "m", "--ray-address", "auto"], "--ray-address is for --executor ray"),
+    ([*SWEEP, "--model", "m", "--ray-wait", "0"], "--ray-wait is for --executor ray"),
+    ([*SWEEP, "--model", "m", "--executor", "ray", "--resources-per-task", "TPU"],
+     "--resources-per-task must read like TPU=4 or GPU=1,CPU=8, got 'TPU'"),
+    ([*SWEEP, "--model", "m", "--executor", "ray", "--ray-wait", "-1"], "--ray-wait must be at least 0, got -1"),
+    (["sweep", "movva2022", "--run-dir", "gs://b/r", "--smoke", "--executor", "ray"],
+     "must be a folder that all nodes share; got gs://b/r"),
     (["evaluate", "m"], "evaluate needs either --task or --dev-file"),
     (["predict", "m", "a", "--second", "b", "c"], "--second must hold one text for each of the 1 first ones, got 2"),
     (["predict", "m", "a", "--file", "f"], "predict takes texts or --file, got both"),
@@ -181,7 +188,8 @@ def test_bad_input_is_one_line_and_exit_code_2(argv: list[str], said: str, capsy
 def test_bad_input_is_said_before_jax_is_imported() -> None:
     program = ("import sys, bertjax.cli\ntry:\n    bertjax.cli.main(sys.argv[1:])\nfinally:\n"
                "    assert 'jax' not in sys.modules and 'transformers' not in sys.modules")
-    for flags in (["--tasks", "x"], ["--sparsities", "2"], ["--run-dir", f"{__file__}/below"]):
+    for flags in (["--tasks", "x"], ["--sparsities", "2"], ["--run-dir", f"{__file__}/below"],
+                  ["--executor", "ray", "--resources-per-task", "x"]):
         done = subprocess.run([sys.executable, "-c", program, *SWEEP, "--model", "m", *flags], capture_output=True,
                               text=True, check=False)
         assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
@@ -244,10 +252,23 @@ def test_sweep_runs_the_study_and_writes_the_report(status: str, code: int, monk
     assert exit_of("sweep", "demo", "--model", "m", "--run-dir", str(tmp_path / "new")) == code
     (study, folder), options = calls[0]
     assert study.model == "m" and folder.local == tmp_path / "new" and options == {
-        "keep_models": "best", "mesh": None, "known": None, "checkpoint_minutes": 10.0, "tensorboard": False}
+        "keep_models": "best", "mesh": None, "known": None, "checkpoint_minutes": 10.0, "tensorboard": False,
+        "executor": None}
     said = capsys.readouterr()
     assert f"report:  {tmp_path / 'new' / 'report.html'}" in said.out
     assert ("1 of 2 trials failed" in said.err) == (code == 1)
+
+
+def test_without_ray_one_line_says_how_to_get_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RAY_DEDUP_LOGS_SKIP_REGEX", "")  # these are set, and are to be as they were
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    monkeypatch.setitem(sys.modules, "ray", None)
+    for name in ("bertjax.sweep.ray", "bertjax.sweep.ray_driver", "bertjax.sweep.ray_task"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    assert exit_of(*SWEEP, "--model", "m", "--executor", "ray") == 2
+    assert capsys.readouterr().err == "bertjax: --executor ray needs Ray: pip install 'bertjax[ray]'\n"
 
 
 @pytest.mark.parametrize(("number", "said"), [

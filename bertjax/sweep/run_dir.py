@@ -12,7 +12,8 @@ import hashlib
 import logging
 import os
 import shutil
-from collections.abc import Mapping
+import socket
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,15 +40,19 @@ class RunDir:
     local: Path
 
     @staticmethod
-    def at(place: str | Path | RunDir) -> RunDir:
+    def at(place: str | Path | RunDir, parts: Sequence[str] | None = None) -> RunDir:
         """The run directory at a path or URL; fills the working copy of one in an object store.
+
+        Args:
+            place: Where it is.
+            parts: The files and folders below it that the working copy needs, if not all.
 
         Raises:
             InputError: It cannot be reached, or lacks a package.
         """
         if isinstance(place, RunDir):
             return place
-        return RemoteRunDir.opened(str(place)) if is_remote(place) else RunDir(Path(place))
+        return RemoteRunDir.opened(str(place), parts) if is_remote(place) else RunDir(Path(place))
 
     @property
     def root(self) -> epath.Path:
@@ -69,6 +74,12 @@ class RunDir:
     def push(self) -> None:
         """Copies what has changed to where it stays."""
 
+    def refresh(self, folders: Sequence[Path]) -> None:
+        """Takes over what other processes have written into folders below `local`."""
+
+    def close(self) -> None:
+        """Gives up the working copy; nothing that was pushed is lost."""
+
 
 @dataclass
 class RemoteRunDir(RunDir):
@@ -85,7 +96,7 @@ class RemoteRunDir(RunDir):
     """Size and time of the working copy's files when they were last equal to the store's."""
 
     @classmethod
-    def opened(cls, url: str) -> RemoteRunDir:
+    def opened(cls, url: str, parts: Sequence[str] | None = None) -> RemoteRunDir:
         """With its working copy, in `cache_dir`."""
         import fsspec
 
@@ -94,7 +105,7 @@ class RemoteRunDir(RunDir):
             store, place = fsspec.core.url_to_fs(url)
             made = cls(local, url.rstrip("/"), store, place.rstrip("/"))
             local.mkdir(parents=True)
-            made._pull()
+            made._pull([""] if parts is None else parts)
         except ImportError as error:
             raise InputError(f"{url} needs a package that is not installed ({error}): pip install 'bertjax[gcs]'"
                              ) from error
@@ -137,12 +148,21 @@ class RemoteRunDir(RunDir):
                 shutil.rmtree(folder)
         log.info("%d files copied to %s", len(changed), self.url)
 
-    def _pull(self) -> None:
-        """Fills the empty working copy."""
-        found: Mapping[str, Any] = self.store.find(self.place, detail=True)
-        names = {name.removeprefix(self.place).strip("/") for name in found}
-        self.stored = {name for name in names if name and Path(name).parts[0] not in NOT_COPIED}
-        self._get(sorted(name for name in self.stored if not _of_model(name)))
+    def refresh(self, folders: Sequence[Path]) -> None:
+        self.store.invalidate_cache()
+        self._pull([str(folder.relative_to(self.local)) for folder in folders])
+
+    def close(self) -> None:
+        shutil.rmtree(self.local, ignore_errors=True)
+
+    def _pull(self, parts: Sequence[str]) -> None:
+        """Copies what is in the store below some paths from there; an empty one is everything."""
+        for part in parts:
+            found: Mapping[str, Any] = self.store.find(f"{self.place}/{part}".rstrip("/"), detail=True)
+            names = {name.removeprefix(self.place).strip("/") for name in found}
+            names = {name for name in names if name and Path(name).parts[0] not in NOT_COPIED}
+            self.stored = {name for name in self.stored if not _is_below(name, part)} | names
+            self._get(sorted(name for name in names if not _of_model(name)))
 
     def _get(self, names: list[str]) -> None:
         if names:
@@ -162,7 +182,7 @@ class RemoteRunDir(RunDir):
 
 def _working_copy(url: str) -> Path:
     """A folder of this process's own; those that processes left which were killed are removed."""
-    name = hashlib.sha256(url.encode()).hexdigest()[:12]
+    name = f"{hashlib.sha256(url.encode()).hexdigest()[:12]}-{socket.gethostname()}"  # the cache may be shared
     folder = cache_dir() / "runs"
     for other in folder.glob(f"{name}-*"):
         try:
@@ -175,6 +195,10 @@ def _working_copy(url: str) -> Path:
     shutil.rmtree(made, ignore_errors=True)
     atexit.register(shutil.rmtree, made, ignore_errors=True)
     return made
+
+
+def _is_below(name: str, part: str) -> bool:
+    return not part or name == part or name.startswith(f"{part}/")
 
 
 def _of_model(name: str) -> bool:

@@ -16,7 +16,9 @@ import pandas as pd
 import pytest
 
 from bertjax.study import StudyConfig
+from bertjax.sweep.run import run_study
 from tests.sweep.test_killed import write_experiment
+from tests.sweep.test_ray import contents
 
 pytestmark = pytest.mark.gcs
 URL = "gs://bucket/run"
@@ -91,3 +93,27 @@ def test_another_machine_goes_on_from_the_bucket(
         assert (tmp_path / "fetched" / path.relative_to(tmp_path / "local")).read_bytes() == path.read_bytes()
     assert (tmp_path / "fetched" / "report.html").exists() and not (tmp_path / "fetched" / "lock.json").exists()
     assert not list((tmp_path / "fetched").glob("checkpoints/*/program.json"))
+
+
+@pytest.mark.ray
+def test_tasks_of_ray_share_the_bucket(
+    study: StudyConfig, tmp_path: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = replace(study, methods=("none", "K", "P", "KP"), seeds=(0, 1), max_trials_per_program=2)
+    run_study(asked, tmp_path / "whole")
+    settings = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled", "RAY_worker_niceness": "0"}
+    for name, value in (environment | settings).items():
+        monkeypatch.setenv(name, value)
+    from ray.cluster_utils import Cluster
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    for _ in range(2):
+        cluster.add_node(num_cpus=1)
+    command = [sys.executable, "-m", "bertjax", "sweep", str(write_experiment(asked, tmp_path)), "--run-dir", URL,
+               "--epochs", str(study.train.epochs), "--executor", "ray", "--ray-address", cluster.address]
+    done = subprocess.run(command, capture_output=True, text=True)
+    cluster.shutdown()
+    assert done.returncode == 0, done.stderr
+    program = "import fsspec, sys\nfsspec.filesystem('gs').get('bucket/run', sys.argv[1], recursive=True)"
+    subprocess.run([sys.executable, "-c", program, str(tmp_path / "fetched")], check=True)
+    assert contents(tmp_path / "fetched") == contents(tmp_path / "whole")
+    assert not list((Path(os.environ["BERTJAX_CACHE"]) / "runs").glob("*"))  # working copies are given up

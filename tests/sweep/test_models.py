@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,11 @@ from bertjax.artifact.packed.model import PACKED_FILE
 from bertjax.artifact.packed_folder import pack_folder
 from bertjax.data.sources import load_task
 from bertjax.study import StudyConfig
+from bertjax.sweep.ledger import Ledger
+from bertjax.sweep.models import keep_best
 from bertjax.sweep.run import run_study
+from bertjax.sweep.run_dir import RunDir
+from tests.run_dir import make_run_dir
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", pytest.param("float32", marks=pytest.mark.slow)])
@@ -41,3 +46,18 @@ def test_loaded_logits_are_the_predictions_of_the_trial(study: StudyConfig, tmp_
         assert export(trial, "hf", tmp_path / f"hf-{name}").parity.rows > 0
         extras = json.loads((trial / "model" / "config.json").read_text())["bertjax"]
         assert ("dtype" in extras) == (dtype == "bfloat16")  # as a former version wrote it
+
+
+def test_the_best_of_several_programs_stays_and_of_equals_the_first_by_their_order(
+    study: StudyConfig, tmp_path: Path
+) -> None:
+    scores = {"a": 50.0, "b": 70.0, "c": 70.0, "d": 60.0, "e": 90.0}
+    trials = {name: ("colours", "K" if name == "d" else "P") for name in scores}
+    folder = make_run_dir(tmp_path, trials, None, study.data)
+    for name, score in scores.items():
+        result = folder / "trials" / name / "result.json"
+        result.write_text(json.dumps(json.loads(result.read_text()) | {"score": score}))
+    shutil.rmtree(folder / "trials" / "e" / "model")  # the best, which was not kept
+    keep_best(Ledger(RunDir(folder)), ["a", "c", "d", "b"])
+    assert {path.parent.name for path in folder.glob("trials/*/model")} == {"c", "d"}
+    assert len(list(folder.glob("trials/*/result.json"))) == 5

@@ -81,6 +81,52 @@ def test_another_machine_gets_all_but_models_and_those_when_asked(store: fsspec.
     assert stored(store) == before  # nothing of what is not here was taken for deleted
 
 
+def test_one_of_several_writers_has_a_part_and_takes_over_what_others_write(store: fsspec.AbstractFileSystem) -> None:
+    for name in ("study.json", "results.csv", "teachers/2/result.json", "trials/1/result.json", "trials/11/a.json"):
+        store.pipe(f"/bucket/run/{name}", name.encode())
+    home = RunDir.at(URL, ["study.json", "teachers", "trials/1", "trials/3"])
+
+    def here() -> set[str]:
+        return {str(path.relative_to(home.local)) for path in home.local.rglob("*") if path.is_file()}
+
+    assert here() == {"study.json", "teachers/2/result.json", "trials/1/result.json"}
+    store.pipe("/bucket/run/trials/1/result.json", b"again")
+    store.pipe("/bucket/run/trials/3/result.json", b"3")
+    store.pipe("/bucket/run/trials/3/model/config.json", b"m")
+    model = home.local / "trials" / "3" / "model"
+    assert not home.has(model / "config.json")
+    home.refresh([home.local / "trials" / name for name in ("1", "3")])
+    assert here() == {"study.json", "teachers/2/result.json", "trials/1/result.json", "trials/3/result.json"}
+    assert (home.local / "trials" / "1" / "result.json").read_text() == "again" and home.has(model / "config.json")
+    before = stored(store)
+    home.push()
+    assert stored(store) == before  # what is not here is others'
+    store.rm("/bucket/run/trials/3/model/config.json")
+    home.refresh([home.local / "trials" / "3"])
+    assert not home.has(model / "config.json")
+    store.pipe("/bucket/run/trials/11/model/config.json", b"m")
+    other = RunDir.at(URL)
+    other.refresh([other.local / "trials" / "1"])
+    assert other.has(other.local / "trials" / "11" / "model" / "config.json")
+    store.rm("/bucket/run/trials/11/model/config.json")
+    home.close()
+    assert not home.local.exists() and stored(store).keys() == before.keys() - {"trials/3/model/config.json"}
+
+
+def test_working_copies_of_processes_that_are_gone_leave_the_disk_and_those_of_other_machines_stay(
+    store: fsspec.AbstractFileSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = RunDir.at(URL).local
+    gone = ours.with_name(f"{ours.name.rpartition('-')[0]}-{2**22 + 1}")  # no process has such a number
+    gone.mkdir()
+    monkeypatch.setattr("bertjax.sweep.run_dir.socket.gethostname", lambda: "elsewhere")
+    RunDir.at(URL).close()
+    assert gone.exists()
+    monkeypatch.undo()
+    RunDir.at(URL)
+    assert not gone.exists() and ours.exists()
+
+
 def test_a_trials_result_is_copied_after_everything_else(
     store: fsspec.AbstractFileSystem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
