@@ -181,9 +181,13 @@ def crossed_axes(groups: Sequence[Sequence[int]], mesh_shape: Mapping[str, int])
 
 
 def donated(text: str) -> frozenset[tuple[int, int]]:
-    """(output, parameter) pairs of the module's input_output_alias."""
+    """(output, parameter) pairs of the module's input_output_alias.
+
+    Of a program with very many arguments XLA makes one tuple, whose elements are then the parameters.
+    """
     header = text.split("\n", 1)[0]
-    return frozenset((int(out or 0), int(given)) for out, given in re.findall(r"\{(\d*)\}: \((\d+), \{\}", header))
+    pairs = re.findall(r"\{(\d*)\}: \((\d+), \{(\d*)\}", header)
+    return frozenset((int(out or 0), int(element or given)) for out, given, element in pairs)
 
 
 def _reaches_host(one: Instruction) -> bool:

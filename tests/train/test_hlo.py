@@ -12,7 +12,16 @@ import pytest
 from jax import lax
 from jax.sharding import PartitionSpec as P
 
-from bertjax.train.hlo import Collective, Product, ProgramFacts, crossed_axes, parse, read_program, replica_groups
+from bertjax.train.hlo import (
+    Collective,
+    Product,
+    ProgramFacts,
+    crossed_axes,
+    donated,
+    parse,
+    read_program,
+    replica_groups,
+)
 from bertjax.train.mesh import make_mesh
 
 MESH = {"trial": 2, "data": 2}
@@ -80,6 +89,11 @@ def test_donated_arguments_are_found() -> None:
     arguments = np.ones(4, np.float32), np.ones((2, 3), np.float32)
     assert facts(swap, *arguments).donated == frozenset()
     assert facts(swap, *arguments, donate_argnums=0).donated == {(1, 0)}
+
+
+def test_donated_arguments_of_a_program_with_a_tuple_of_very_many_are_found() -> None:
+    assert donated("HloModule m, input_output_alias={ {0}: (0, {2}, may-alias), {1}: (0, {}, may-alias) }\n{5}: (6, {}") \
+        == {(0, 2), (1, 0)}
 
 
 def test_the_shapes_of_a_tpu_program_are_read() -> None:
