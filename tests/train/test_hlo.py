@@ -92,8 +92,8 @@ def test_donated_arguments_are_found() -> None:
 
 
 def test_donated_arguments_of_a_program_with_a_tuple_of_very_many_are_found() -> None:
-    assert donated("HloModule m, input_output_alias={ {0}: (0, {2}, may-alias), {1}: (0, {}, may-alias) }\n{5}: (6, {}") \
-        == {(0, 2), (1, 0)}
+    header = "HloModule m, input_output_alias={ {0}: (0, {2}, may-alias), {1}: (0, {}, may-alias) }"
+    assert donated(f"{header}\n{{5}}: (6, {{}}") == {(0, 2), (1, 0)}
 
 
 def test_the_shapes_of_a_tpu_program_are_read() -> None:
