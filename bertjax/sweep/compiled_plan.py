@@ -20,7 +20,8 @@ from bertjax.words import number_of
 log = logging.getLogger(__name__)
 
 LEAST_EFFORT = {"exec_time_optimization_effort": -1.0}
-"""Compiles BERT-base in 1.5 minutes of one core instead of 7, to a program of the same size."""
+"""Compiles several times faster, to a program that needs more memory: with 3 layers of BERT-base, 1.6 instead of 1.1 GB.
+What fits so fits."""
 
 
 def compile_largest(rows: Iterable[PlanRow], name: str) -> list[str]:
@@ -51,7 +52,7 @@ def compile_largest(rows: Iterable[PlanRow], name: str) -> list[str]:
 @contextmanager
 def _without_cache() -> Iterator[None]:
     """What is compiled for devices that are not here cannot be kept: each try would warn."""
-    before = jax.config.read("jax_enable_compilation_cache")
+    before = jax.config.jax_enable_compilation_cache
     jax.config.update("jax_enable_compilation_cache", False)
     try:
         yield
