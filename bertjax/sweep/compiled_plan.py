@@ -20,8 +20,8 @@ from bertjax.words import number_of
 log = logging.getLogger(__name__)
 
 LEAST_EFFORT = {"exec_time_optimization_effort": -1.0}
-"""Compiles several times faster, to a program that needs more memory: with 3 layers of BERT-base, 1.6 instead of 1.1 GB.
-What fits so fits."""
+"""Compiles several times faster, to a program that needs more memory: 3 layers of BERT-base 1.6 instead of 1.1 GB. What
+fits so fits."""
 
 
 def compile_largest(rows: Iterable[PlanRow], name: str) -> list[str]:
