@@ -13,8 +13,8 @@ from bertjax.config import require
 from bertjax.data.tasks import find_task
 from bertjax.sweep.forecast import PlanRow
 from bertjax.train.ahead import DataShape, DeviceCost, device_cost, lower_train_chunk, topology_mesh
-from bertjax.train.step import ProgramSpec
-from bertjax.train.trial import orders_of, split_groups
+from bertjax.train.program import program_spec
+from bertjax.train.trial import orders_of
 from bertjax.words import number_of
 
 log = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ def compile_largest(rows: Iterable[PlanRow], name: str) -> list[str]:
 @contextmanager
 def _without_cache() -> Iterator[None]:
     """What is compiled for devices that are not here cannot be kept: each try would warn."""
-    before = jax.config.jax_enable_compilation_cache
+    before = jax.config.values["jax_enable_compilation_cache"]
     jax.config.update("jax_enable_compilation_cache", False)
     try:
         yield
@@ -75,9 +75,7 @@ def _line(row: PlanRow, name: str) -> str:
 def compile_row(row: PlanRow, name: str) -> DeviceCost:
     """Compiles the train chunk of a row's heaviest program for its longest batches."""
     program, known = row.heaviest, row.outline
-    first = program.trials[0]
-    spec = ProgramSpec(known.config, tuple(split_groups(program.trials)), find_task(program.task).regression,
-                       first.train.dtype, first.prune.mask_every, row.layout.part_tokens)
+    spec = program_spec(program.trials, known.config, find_task(program.task).regression, row.layout.part_tokens)
     data = DataShape(known.texts + len(known.dev_lengths), known.longest, known.batch_size, known.steps,
                      len(orders_of(program.trials)))
     mesh = topology_mesh(name, row.layout.mesh)

@@ -21,9 +21,8 @@ from bertjax.sweep.outcome import Outcome, outcome, split_score
 from bertjax.sweep.starts import Starts, with_word_embeddings
 from bertjax.train.checkpoint import Checkpoints
 from bertjax.train.loop import Fit, fit
-from bertjax.train.program import CompiledChunks, place_group, place_schedule, place_table
+from bertjax.train.program import CompiledChunks, place_group, place_schedule, place_table, program_spec
 from bertjax.train.running import Evaluation, Listener
-from bertjax.train.step import ProgramSpec
 from bertjax.train.trial import Order, orders_of, split_groups
 from bertjax.train.vocabulary import accumulated_decay
 
@@ -50,13 +49,6 @@ class Executed:
     """What was compiled, to run again on the same task."""
 
 
-def program_spec(trials: Sequence[TrialConfig], inputs: TaskInputs, part_tokens: int | None) -> ProgramSpec:
-    """What the program of these trials is compiled for."""
-    trial = trials[0]
-    return ProgramSpec(inputs.train_config, tuple(split_groups(trials)), inputs.data.task.regression,
-                       trial.train.dtype, trial.prune.mask_every, part_tokens)
-
-
 def execute(
     trials: Sequence[TrialConfig], inputs: TaskInputs, mesh: Mesh, teacher_logits: np.ndarray | None = None,
     part_tokens: int | None = None, listener: Listener | None = None, steps_per_chunk: int | None = None,
@@ -81,7 +73,7 @@ def execute(
     total_steps = len(rows.bucket)
     starts = Starts(inputs, {})
     placed = [place_group(group, starts.used, orders, total_steps, mesh) for group in groups.values()]
-    spec = program_spec(trials, inputs, part_tokens)
+    spec = program_spec(trials, inputs.train_config, inputs.data.task.regression, part_tokens)
     if chunks is None or (chunks.spec, chunks.mesh) != (spec, mesh):
         chunks = CompiledChunks(spec, mesh)
     compiled, compile_seconds = len(chunks.compiled), chunks.seconds

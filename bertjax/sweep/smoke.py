@@ -29,8 +29,8 @@ from bertjax.study import StudyConfig
 from bertjax.sweep.plan import ProgramPlan, programs
 from bertjax.train.ahead import DataShape, lower_train_chunk
 from bertjax.train.mesh import make_mesh, mesh_shape
-from bertjax.train.step import ProgramSpec
-from bertjax.train.trial import orders_of, split_groups
+from bertjax.train.program import program_spec
+from bertjax.train.trial import orders_of
 
 log = logging.getLogger(__name__)
 
@@ -128,8 +128,7 @@ def lower_largest(study: StudyConfig, mesh: str | None) -> int:
 
 def _lower(program: ProgramPlan, config: BertConfig, mesh: str | None) -> None:
     trials = program.trials
-    first, regression = trials[0], find_task(program.task).regression
-    spec = ProgramSpec(config, tuple(split_groups(trials)), regression, first.train.dtype, first.prune.mask_every)
+    first, spec = trials[0], program_spec(trials, config, find_task(program.task).regression)
     rows = ROWS * (2 + max(trial.table_copies for trial in trials))
     data = DataShape(rows, longest=2 * WORDS + 3, batch_size=first.train.batch_size,
                      steps=first.train.epochs * -(-ROWS // first.train.batch_size), orders=len(orders_of(trials)))

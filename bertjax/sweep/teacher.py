@@ -23,13 +23,12 @@ from bertjax.files import npz, write_bytes
 from bertjax.metrics import movva_score
 from bertjax.params import Params, paths
 from bertjax.study import TrialConfig
-from bertjax.sweep.execute import program_spec
 from bertjax.sweep.experiments import model_source
 from bertjax.sweep.inputs import EVAL_BATCH_SIZE, TaskInputs
 from bertjax.sweep.outcome import base_row
 from bertjax.sweep.starts import with_word_embeddings
 from bertjax.train.loop import predict_rows
-from bertjax.train.program import CompiledChunks, place_group, place_table
+from bertjax.train.program import CompiledChunks, place_group, place_table, program_spec
 from bertjax.train.trial import orders_of
 
 log = logging.getLogger(__name__)
@@ -92,7 +91,8 @@ def teacher_logits(
     start = time.perf_counter()
     used = with_word_embeddings(params, inputs.rows.vocabulary.take)
     state, _ = place_group([trial], lambda _: used, orders_of([trial]), 1, mesh)
-    chunks = chunks or CompiledChunks(program_spec([trial], inputs, None), mesh)
+    spec = program_spec([trial], inputs.train_config, inputs.data.task.regression)
+    chunks = chunks or CompiledChunks(spec, mesh)
     compiled_before = chunks.seconds
     table = place_table(inputs.rows.table(inputs.config.num_labels), mesh)
     (logits,) = predict_rows(chunks, (state,), table, inputs.rows.texts, inputs.rows.lengths, inputs.eval_edges,

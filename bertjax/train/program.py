@@ -21,20 +21,29 @@ from bertjax.train.mesh import padded
 from bertjax.train.optim import optimizer
 from bertjax.train.state import Hparams, Schedule, Table, TrainState
 from bertjax.train.step import PLACES, ProgramSpec, eval_chunk, train_chunk
-from bertjax.train.trial import Order, hparams
+from bertjax.train.trial import Order, hparams, split_groups
 
 log = logging.getLogger(__name__)
 
 
 PART_ELEMENTS = {"cpu": 2**18}
 """By platform: elements of a hidden state that a trial computes at once. On a CPU 1 MiB of float32, which its caches
-hold: 6 layers of MiniLM take 10 to 25 % less time so than in whole batches, and a fifth of the memory."""
+hold; what whole batches cost instead, `experiments/bench/train_speed.py --ablate` measures ("parts")."""
 
 
 def part_tokens(config: BertConfig, platform: str) -> int | None:
     """Tokens that a trial of a model computes at once where memory is no matter; None: a whole batch."""
     elements = PART_ELEMENTS.get(platform)
     return None if elements is None else elements // config.hidden_size
+
+
+def program_spec(
+    trials: Sequence[TrialConfig], model: BertConfig, regression: bool, part_tokens: int | None = None
+) -> ProgramSpec:
+    """What the program of these trials is compiled for; see `ProgramSpec`."""
+    first = trials[0]
+    return ProgramSpec(model, tuple(split_groups(trials)), regression, first.train.dtype, first.prune.mask_every,
+                       part_tokens)
 
 
 class ChunkKey(NamedTuple):

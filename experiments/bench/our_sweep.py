@@ -30,13 +30,19 @@ from bertjax.data.batches import Schedule, choose_edges, padding_fraction, train
 from bertjax.model import bert
 from bertjax.params import EMBEDDINGS, Params, select
 from bertjax.study import StudyConfig, TrialConfig
-from bertjax.sweep.execute import program_spec
 from bertjax.sweep.inputs import EVAL_BATCH_SIZE, TaskInputs, task_inputs
 from bertjax.sweep.starts import Starts
 from bertjax.train import step
 from bertjax.train.loop import Fit, fit, predict_rows
 from bertjax.train.mesh import make_mesh
-from bertjax.train.program import CompiledChunks, part_tokens, place_group, place_schedule, place_table
+from bertjax.train.program import (
+    CompiledChunks,
+    part_tokens,
+    place_group,
+    place_schedule,
+    place_table,
+    program_spec,
+)
 from bertjax.train.state import Hparams, Losses, StepMetrics
 from bertjax.train.trial import orders_of, split_groups, student_trials, students
 from experiments.bench.step_profile import profiled
@@ -85,7 +91,7 @@ class Side:
         trial = replace(self.trials(("none",), (0,))[0], num_hidden_layers=None)
         inputs = replace(task_inputs([trial]), eval_edges=self.inputs.eval_edges)
         state, _ = place_group([trial], Starts(inputs, {}).used, orders_of([trial]), 1, self.mesh)
-        chunks = CompiledChunks(program_spec([trial], inputs, None), self.mesh)
+        chunks = CompiledChunks(program_spec([trial], inputs.train_config, regression=False), self.mesh)
         table = place_table(inputs.rows.table(inputs.config.num_labels), self.mesh)
         taken = []
         for _ in range(2):  # the first compiles and warms up
@@ -113,7 +119,8 @@ class Side:
         with PATCHES.get(ablate, nullcontext)():
             if key not in self.programs:
                 inputs = replace(self.inputs, config=CONFIGS.get(ablate, lambda config: config)(self.inputs.config))
-                spec = program_spec(trials, inputs, part_tokens(inputs.train_config, "cpu"))
+                part = None if ablate == "parts" else part_tokens(inputs.train_config, "cpu")
+                spec = program_spec(trials, inputs.train_config, regression=False, part_tokens=part)
                 self.programs[key] = CompiledChunks(spec, self.mesh)
                 self.fit(key, trials, seeds, one_step_per_length(schedule), teacher_logits)
             fitted = self.fit(key, trials, seeds, schedule, teacher_logits)

@@ -33,7 +33,7 @@ from bertjax.heap import TUNABLES
 METHODS = ("none", "Q", "K", "P", "QK", "QP", "KP", "QKP")
 GOALS = {"peer, grouped": 2.0, "peer, ungrouped": 5.0, "K": 1.05}
 ABLATIONS = ("backward", "optimizer", "dropout", "attention dropout", "exact gelu", "embedding gradients",
-             "mask application", "mask updates", "quantization")
+             "mask application", "mask updates", "quantization", "parts")
 BATCH_SIZE = 32
 
 QUIET_LOAD = 0.3

@@ -23,12 +23,11 @@ from bertjax.model.hf import from_pretrained, save_pretrained
 from bertjax.model.hf_config import ProblemType
 from bertjax.params import Params, paths
 from bertjax.study import TrialConfig
-from bertjax.sweep.execute import program_spec
 from bertjax.sweep.inputs import TaskInputs, task_inputs
 from bertjax.sweep.starts import Starts, with_word_embeddings
 from bertjax.train.loop import fit
 from bertjax.train.mesh import make_mesh
-from bertjax.train.program import CompiledChunks, place_group, place_schedule, place_table
+from bertjax.train.program import CompiledChunks, place_group, place_schedule, place_table, program_spec
 from bertjax.train.trial import orders_of
 
 pytestmark = pytest.mark.parity
@@ -109,8 +108,9 @@ def train_ours(trial: TrialConfig, inputs: TaskInputs, schedule: Schedule) -> tu
     """Trains one trial by the program of a sweep."""
     mesh = make_mesh((1, 1))
     state, numbers = place_group([trial], Starts(inputs, {}).used, orders_of([trial]), STEPS, mesh)
+    spec = program_spec([trial], inputs.train_config, inputs.data.task.regression, 64)
     fitted = fit(
-        CompiledChunks(program_spec([trial], inputs, 64), mesh), (state,), (numbers,),
+        CompiledChunks(spec, mesh), (state,), (numbers,),
         place_table(inputs.rows.table(inputs.config.num_labels), mesh), schedule,
         place_schedule(schedule.row_index, schedule.row_weight, mesh),
         eval_rows=range(0), lengths=inputs.rows.lengths, eval_edges=inputs.eval_edges, eval_batch_size=8,
