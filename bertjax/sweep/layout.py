@@ -16,8 +16,8 @@ from bertjax.train.step import part_rows
 from bertjax.train.trial import split_evenly, split_groups
 
 MEMORY_SHARE = {"tpu": 0.95, "gpu": 0.9, "cpu": 0.4}
-"""By platform: how much of the memory a program may take by the formula. On a CPU the heap falls to pieces (measured:
-2.4 times what the buffers take), checkpoints are copied in it, and the system lives there too."""
+"""By platform: how much of the memory a program may take by the formula. On a CPU the heap falls to pieces and
+keeps more than the buffers take, checkpoints are copied in it, and the system lives there too."""
 
 WORTH = 0.9
 """A split into more programs, which compile anew, must leave this share of the work or less."""

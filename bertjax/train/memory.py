@@ -1,7 +1,8 @@
 """Bytes that a program takes on a device, by a formula: what a plan goes by before anything is compiled.
 
 Parameters, moments, masks and gradients are exact. Activations are a fit to what XLA's compilers for CPU and TPU say of
-BERTs of 128 to 768 hidden units and 32 to 128 tokens: right to about a quarter, and rather too much than too little.
+BERTs of 128 to 768 hidden units and 32 to 128 tokens: of a base or large model right to about a quarter on a TPU, of
+small ones up to twice too much. A compiler told to make less effort needs half as much again.
 """
 
 from __future__ import annotations
