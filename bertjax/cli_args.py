@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Union
 
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional, arg
 
-from bertjax.cli_options import DataOptions, GridOptions, Number, StudyOptions, Text, Whole, optional
+from bertjax.cli_options import DataOptions, GridOptions, Number, StudyOptions, Text, Whole, Wholes, optional
 
 Mesh = Annotated[
     Union[None, str], arg(metavar="trial=N,data=N", help_behavior_hint="(default: chosen by the planner)")]
@@ -235,6 +235,10 @@ class BenchInference:
     """Run directories of a sweep (all models that were kept), trials' folders, or folders of models."""
     task: Text = None
     """Whose dev rows are read; of a run directory with one task that one."""
+    layers: Wholes = None
+    """Of a run directory only the models of these depths."""
+    seeds: Wholes = None
+    """Of a run directory only the trials with these seeds."""
     data: OmitArgPrefixes[DataOptions] = field(default_factory=DataOptions)
     threads: int = 1
     """CPUs that this process keeps to, and threads of ONNX Runtime and PyTorch."""

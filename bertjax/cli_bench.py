@@ -40,7 +40,7 @@ def bench_inference(command: BenchInference, values: Mapping[str, Any]) -> None:
     require(1 <= command.threads <= cpu_count(),
             f"--threads must be 1 to {cpu_count()}, the CPUs of this process; got {command.threads}")
     limit_cpus(command.threads)  # before anything imports JAX
-    targets = find_targets(command.models, command.task)
+    targets = find_targets(command.models, command.task, command.layers, command.seeds)
     for folder in {target.run_dir for target in targets.values() if target.run_dir}:
         check_file(folder / "latency.csv")
     if command.output:
@@ -69,18 +69,30 @@ def bench_inference(command: BenchInference, values: Mapping[str, Any]) -> None:
         print(f"written: {path}")
 
 
-def find_targets(paths: Sequence[str], task: str | None) -> dict[str, Target]:
-    """The models that the paths stand for, by names that differ: of a run directory all that it kept.
+def find_targets(
+    paths: Sequence[str], task: str | None, layers: Sequence[int] | None = None, seeds: Sequence[int] | None = None
+) -> dict[str, Target]:
+    """The models that the paths stand for, by names that differ: of a run directory those that it kept.
+
+    Args:
+        paths: Of run directories and models.
+        task: Of a run directory's models; None: the only one.
+        layers: Depths of a run directory's models; None: any.
+        seeds: Of a run directory's trials; None: any.
 
     Raises:
-        InputError: A path is given twice, a run directory holds no model or several tasks.
+        InputError: A path is given twice, a run directory holds no such model or several tasks; or layers or seeds are
+            given, but no run directory.
     """
     from bertjax.sweep.kept import is_run_dir, kept_models
     last = [Path(path).name for path in paths]
+    runs = [path for path in paths if is_run_dir(Path(path))]
+    require(bool(runs) or not (layers or seeds), "--layers and --seeds choose among a run directory's models, got none")
     found: dict[str, Target] = {}
     for path, name in zip(paths, last, strict=True):
-        if is_run_dir(Path(path)):
-            made = {kept.name: Target(str(kept.folder), Path(path), kept) for kept in kept_models(Path(path), task)}
+        if path in runs:
+            made = {kept.name: Target(str(kept.folder), Path(path), kept)
+                    for kept in kept_models(Path(path), task, layers, seeds)}
         else:
             made = {name if name and last.count(name) == 1 else path: Target(path)}
         twice = sorted(made.keys() & found.keys())

@@ -131,6 +131,7 @@ def test_a_dev_file_need_not_hold_every_class_of_a_model_whose_classes_have_name
     (["MODEL", "--dev-file", "DEV", "--batch-sizes", "0"], "batch_sizes must be different numbers of at least 1"),
     (["MODEL", "--dev-file", "DEV", "--output", "MODEL"], "must be a file, and is a folder"),
     (["MODEL", "--dev-file", "DEV", "--output", "DEV/below.json"], "cannot be written"),
+    (["MODEL", "--dev-file", "DEV", "--seeds", "0"], "choose among a run directory's models, got none"),
     (["nowhere", "--dev-file", "DEV"], "nowhere"),
 ], ids=lambda value: " ".join(value) if isinstance(value, list) else "")
 def test_bad_input_is_one_line_and_exit_code_2(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,25 +36,40 @@ def is_run_dir(path: Path) -> bool:
     return (path / "study.json").is_file()
 
 
-def kept_models(run_dir: Path, task: str | None = None) -> list[KeptModel]:
+def kept_models(
+    run_dir: Path, task: str | None = None, layers: Collection[int] | None = None, seeds: Collection[int] | None = None
+) -> list[KeptModel]:
     """The trials of a task whose models were kept, in the order of results.csv.
 
     Args:
+        run_dir: Of a sweep.
         task: None takes the only one that there is.
+        layers: Depths of the models; None: any.
+        seeds: Of the trials; None: any.
 
     Raises:
-        InputError: No model was kept, or several tasks were and none is named.
+        InputError: No model was kept, none of what is asked for, or several tasks were kept and none is named.
     """
     ledger = Ledger(RunDir(run_dir))
-    kept = [_kept(run_dir, row) for row in ledger.rows()
-            if row["status"] == "done" and ledger.has_model(row["trial_id"])]
-    tasks = list(dict.fromkeys(model.task for model in kept))
-    require(bool(kept), f"{run_dir} must hold trained models, got none; sweep with --keep-models best or all")
-    if task is None:
-        require(len(tasks) == 1, f"{run_dir} holds models of {', '.join(tasks)}: choose one by --task")
-        return kept
-    require(task in tasks, f"{run_dir} holds models of {', '.join(tasks)}, none of {task}")
-    return [model for model in kept if model.task == task]
+    rows = [row for row in ledger.rows() if row["status"] == "done" and ledger.has_model(row["trial_id"])]
+    require(bool(rows), f"{run_dir} must hold trained models, got none; sweep with --keep-models best or all")
+    tasks = _values(rows, "task")
+    require(task is not None or len(tasks) == 1, f"{run_dir} holds models of {', '.join(tasks)}: choose one by --task")
+    require(task is None or task in tasks, f"{run_dir} holds models of {', '.join(tasks)}, none of {task}")
+    rows = [row for row in rows if task is None or row["task"] == task]
+    for name, what, wanted in (("num_hidden_layers", "layers", layers), ("seed", "seed", seeds)):
+        held = _values(rows, name)
+        rows = [row for row in rows if wanted is None or row[name] in wanted]
+        require(bool(rows), f"{run_dir} holds no model of {what} {_listed(wanted)}, but of {_listed(held)}")
+    return [_kept(run_dir, row) for row in rows]
+
+
+def _values(rows: Iterable[Mapping[str, Any]], name: str) -> list[Any]:
+    return list(dict.fromkeys(row[name] for row in rows))
+
+
+def _listed(values: Iterable[Any] | None) -> str:
+    return ", ".join(map(str, values or ()))
 
 
 def _kept(run_dir: Path, row: Mapping[str, Any]) -> KeptModel:

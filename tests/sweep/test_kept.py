@@ -36,6 +36,20 @@ def test_the_kept_models_of_a_task_come_with_their_data(tmp_path: Path) -> None:
         kept_models(run, "rte")
 
 
+def test_depths_and_seeds_choose_among_them(tmp_path: Path) -> None:
+    trials = {"1a": ("rte", "none"), "2b": ("rte", "Q"), "3c": ("rte", "K")}
+    run = make_run_dir(tmp_path, trials, None, DATA)
+    for trial_id, layers, seed in (("1a", 6, 0), ("2b", 3, 0), ("3c", 6, 1)):
+        file = run / "trials" / trial_id / "result.json"
+        file.write_text(json.dumps({**json.loads(file.read_text()), "num_hidden_layers": layers, "seed": seed}))
+    assert {model.trial_id for model in kept_models(run, layers=(6,))} == {"1a", "3c"}
+    assert [model.trial_id for model in kept_models(run, layers=(6,), seeds=(0, 2))] == ["1a"]
+    with pytest.raises(InputError, match="holds no model of layers 5, but of [36], [36]"):
+        kept_models(run, layers=(5,))
+    with pytest.raises(InputError, match="holds no model of seed 1, but of 0"):
+        kept_models(run, layers=(3,), seeds=(1,))
+
+
 def test_a_run_directory_without_models_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="must hold trained models, got none"):
         kept_models(make_run_dir(tmp_path, {}, None, DATA))
