@@ -1,7 +1,8 @@
 """Our side of `train_speed.py`: a sweep's own program on SST-2, timed for one pass over its first rows.
 
 A server: for every line of JSON on standard input, `{"methods": [...], "seeds": [...], "ablate": null}`, it trains
-these trials for one pass over the rows and writes one line of JSON. A program compiles and warms up at its first use
+these trials for one pass over the rows and writes one line of JSON. `"checkpoint_seconds": 30` has it write
+checkpoints meanwhile. A program compiles and warms up at its first use
 and is kept. Model, vocabulary, batch lengths and table are those of a sweep of the task.
 """
 
@@ -11,11 +12,12 @@ import argparse
 import json
 import os
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from importlib.metadata import version
 from pathlib import Path
@@ -24,6 +26,7 @@ from unittest.mock import patch
 
 import jax
 import numpy as np
+from etils import epath
 
 from bertjax.config import FLOAT, BertConfig, DataConfig, TrainConfig
 from bertjax.data.batches import Schedule, choose_edges, padding_fraction, train_schedule
@@ -33,6 +36,7 @@ from bertjax.study import StudyConfig, TrialConfig
 from bertjax.sweep.inputs import EVAL_BATCH_SIZE, TaskInputs, task_inputs
 from bertjax.sweep.starts import Starts
 from bertjax.train import step
+from bertjax.train.checkpoint import Checkpoints
 from bertjax.train.loop import Fit, fit, predict_rows
 from bertjax.train.mesh import make_mesh
 from bertjax.train.program import (
@@ -48,6 +52,17 @@ from bertjax.train.trial import orders_of, split_groups, student_trials, student
 from experiments.bench.step_profile import profiled
 
 SECONDS_DIGITS = 3
+
+
+@dataclass
+class Counted(Checkpoints):
+    """Checkpoints that are counted."""
+
+    written: int = 0
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        self.written += 1
+        super().save(*args, **kwargs)
 
 
 class Side:
@@ -104,10 +119,11 @@ class Side:
         return column, {"teacher_seconds": round(taken[-1], SECONDS_DIGITS),
                         "teacher_rows_per_s": round(self.rows / taken[-1], 1)}
 
-    def run(self, methods: Sequence[str], seeds: Sequence[int], ablate: str | None = None, profile: bool = False
-            ) -> dict[str, Any]:
+    def run(self, methods: Sequence[str], seeds: Sequence[int], ablate: str | None = None, profile: bool = False,
+            checkpoint_seconds: float | None = None) -> dict[str, Any]:
         """Trains the trials once over the rows, with a part of the step left out if `ablate` names one.
 
+        With `checkpoint_seconds` it writes a checkpoint whenever so many have passed; the last one's is waited for.
         With `profile` it does so once more, to say how many seconds each part of the step takes.
         """
         trials = self.trials(methods, seeds)
@@ -123,7 +139,11 @@ class Side:
                 spec = program_spec(trials, inputs.train_config, regression=False, part_tokens=part)
                 self.programs[key] = CompiledChunks(spec, self.mesh)
                 self.fit(key, trials, seeds, one_step_per_length(schedule), teacher_logits)
-            fitted = self.fit(key, trials, seeds, schedule, teacher_logits)
+            with tempfile.TemporaryDirectory() as folder:
+                checkpoints = None if checkpoint_seconds is None else Counted(epath.Path(folder), checkpoint_seconds)
+                fitted = self.fit(key, trials, seeds, schedule, teacher_logits, checkpoints)
+                stored = {} if checkpoints is None else {
+                    "checkpoints": checkpoints.written, "checkpoint_bytes": newest_bytes(Path(folder))}
             parts = self.profile(key, trials, seeds, schedule, teacher_logits) if profile else {}
         chunks, examples = self.programs[key], self.rows * len(trials)
         return {
@@ -131,11 +151,11 @@ class Side:
             "seconds": round(fitted.seconds, SECONDS_DIGITS), "trials": len(trials), "steps": len(schedule.bucket),
             "compile_seconds": round(chunks.seconds, SECONDS_DIGITS), "compilations": len(chunks.compiled),
             "edges": schedule.edges, "padding": round(self.padding(), 4), **teacher,
-            "rows": self.rows, "jax": version("jax"), "cores": len(os.sched_getaffinity(0)), **parts,
+            "rows": self.rows, "jax": version("jax"), "cores": len(os.sched_getaffinity(0)), **parts, **stored,
         }
 
     def fit(self, key: Any, trials: Sequence[TrialConfig], seeds: Sequence[int], steps: Schedule,
-            teacher_logits: np.ndarray | None) -> Fit:
+            teacher_logits: np.ndarray | None, checkpoints: Checkpoints | None = None) -> Fit:
         """Trains from the start; `steps` may be some of the schedule's, whose arrays have the shapes compiled for."""
         whole = self.schedule(seeds)
         placed = [place_group(group, self.starts.used, orders_of(trials), len(whole.bucket), self.mesh)
@@ -146,6 +166,7 @@ class Side:
             place_table(self.inputs.rows.table(self.inputs.config.num_labels, teacher_logits), self.mesh),
             steps, place_schedule(whole.row_index, whole.row_weight, self.mesh), eval_rows=range(0),
             lengths=self.inputs.rows.lengths, eval_edges=self.inputs.eval_edges, eval_batch_size=EVAL_BATCH_SIZE,
+            checkpoints=checkpoints,
         )
 
     def profile(self, key: Any, trials: Sequence[TrialConfig], seeds: Sequence[int], schedule: Schedule,
@@ -164,6 +185,13 @@ class Side:
     def padding(self) -> float:
         """Share of the tokens computed on these rows; a pass over the whole task has less."""
         return padding_fraction(self.inputs.rows.lengths[: self.rows], self.inputs.edges, self.study.train.batch_size)
+
+
+def newest_bytes(folder: Path) -> int:
+    """Of the newest checkpoint."""
+    newest = max((place for place in folder.iterdir() if place.name.isdigit()), key=lambda place: int(place.name),
+                 default=folder)
+    return sum(file.stat().st_size for file in newest.rglob("*") if file.is_file())
 
 
 def one_step_per_length(schedule: Schedule) -> Schedule:

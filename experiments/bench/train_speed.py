@@ -5,6 +5,7 @@ Command: `python experiments/bench/train_speed.py --model FOLDER --data-dir GLUE
   `--study`: 4 trials with K (at most 1.05 times the time), Q and P against 4 plain ones, on the same batches.
   `--ablate`: the sweep with one part of its step left out, to see where the time goes (two batch lengths).
   `--profile`: the same by the device's own trace: the share of each part of the step.
+  `--checkpoints`: the sweep with a checkpoint every 30 s; what one costs is at most 3 % of 10 minutes, the default.
 Each side is a process of its own that waits while the other measures; all train once per round on the same rows, the
 first `--rows` of the task: ours is the sweep of a task that has no more.
 Compilation, evaluation and loading are not timed; compilation and the teacher's outputs are reported apart.
@@ -35,6 +36,9 @@ GOALS = {"peer, grouped": 2.0, "peer, ungrouped": 5.0, "K": 1.05}
 ABLATIONS = ("backward", "optimizer", "dropout", "attention dropout", "exact gelu", "embedding gradients",
              "mask application", "mask updates", "quantization", "parts")
 BATCH_SIZE = 32
+
+CHECKPOINT_SECONDS, DEFAULT_SECONDS = 30, 600
+"""Between two checkpoints: as they are measured, and in a sweep."""
 
 QUIET_LOAD = 0.3
 """Processes that ran at the same time during the last minute, at most."""
@@ -127,6 +131,21 @@ def profile(args: argparse.Namespace) -> Iterator[Round]:
         yield {"whole": made}
 
 
+def checkpoints(args: argparse.Namespace) -> Iterator[Round]:
+    """The sweep without checkpoints and with far more than it takes by default, in turns."""
+    ours = our_side(args, "--buckets", 2)
+    for number in range(args.rounds):
+        made = {"without": ours.measure(methods=METHODS, seeds=[0]),
+                "with": ours.measure(methods=METHODS, seeds=[0], checkpoint_seconds=CHECKPOINT_SECONDS)}
+        without, written = made["without"]["seconds"], made["with"]["checkpoints"]
+        cost = (made["with"]["seconds"] - without) / max(written, 1)
+        made["with"]["seconds_each"] = round(cost, 2)
+        say(f"round {number + 1}: {without:.1f} s; with {written} checkpoints of {made['with']['checkpoint_bytes']:,} "
+            f"bytes {made['with']['seconds']:.1f} s: {cost:.2f} s each, {100 * cost / DEFAULT_SECONDS:.2f} % of the "
+            f"{DEFAULT_SECONDS} s between two")
+        yield made
+
+
 def our_side(args: argparse.Namespace, *more: object) -> Side:
     """bertjax's server, with the heap that `bertjax sweep` gives itself."""
     tuned = {"GLIBC_TUNABLES": TUNABLES}
@@ -188,6 +207,7 @@ def main() -> None:
     mode.add_argument("--study", action="store_true", help="4 trials with K, Q or P against 4 plain ones")
     mode.add_argument("--ablate", action="store_true", help="the sweep with parts of the step left out")
     mode.add_argument("--profile", action="store_true", help="the share of each part of the step")
+    mode.add_argument("--checkpoints", action="store_true", help="the sweep with many checkpoints against none")
     args = parser.parse_args()
     if args.rounds < 1:
         parser.error(f"--rounds must be at least 1, got {args.rounds}")
@@ -203,6 +223,7 @@ def main() -> None:
         ("study_cost", compare_studies, "none", "seconds") if args.study else
         ("ablation", ablate, "whole", "seconds") if args.ablate else
         ("profile", profile, "whole", "seconds") if args.profile else
+        ("checkpoint_cost", checkpoints, "without", "seconds") if args.checkpoints else
         ("train_speed", compare_with_peer, "ours", "trial_examples_per_s")
     )
     out = args.out or Path(__file__).parents[1] / "results" / f"{name}.json"
