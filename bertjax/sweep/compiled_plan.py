@@ -6,14 +6,16 @@ import logging
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import jax
 
 from bertjax.config import require
 from bertjax.data.tasks import find_task
 from bertjax.sweep.forecast import PlanRow
-from bertjax.train.ahead import DataShape, DeviceCost, device_cost, lower_train_chunk, topology_mesh
+from bertjax.train.ahead import DataShape, device_cost, lower_train_chunk, topology_mesh
 from bertjax.train.program import program_spec
+from bertjax.train.tiles import tile_padding
 from bertjax.train.trial import orders_of
 from bertjax.words import number_of
 
@@ -32,7 +34,7 @@ def compile_largest(rows: Iterable[PlanRow], name: str) -> list[str]:
         name: A TPU slice such as v5e:2x4.
 
     Returns:
-        A line for each model: bytes and FLOPs of one chip.
+        A line for each model: bytes and FLOPs of one chip, and what fills up the tiles of its memory.
 
     Raises:
         InputError: Not a TPU slice, or `libtpu` is not installed.
@@ -65,14 +67,16 @@ def _line(row: PlanRow, name: str) -> str:
     program, length = row.heaviest, max(row.outline.edges)
     log.info("%s, %s: compiling a program of %s for %s", row.model, program.task,
              number_of("trial", len(program.trials)), name)
-    cost = compile_row(row, name)
+    compiled = compile_row(row, name)
+    cost, tiles = device_cost(compiled), tile_padding(compiled.as_text())
     formula = row.layout.bytes_per_device
     return (f"  {row.model} on {program.task}, {number_of('trial', len(program.trials))}, {length} tokens: "
             f"{cost.peak_bytes / 1e6:,.0f} MB of each chip at most (formula {formula / 1e6:,.0f} MB), "
-            f"{cost.step_flops / 1e9:,.0f} GFLOPs a step and chip, compiled in {time.perf_counter() - start:.0f} s")
+            f"{cost.step_flops / 1e9:,.0f} GFLOPs a step and chip, compiled in {time.perf_counter() - start:.0f} s; "
+            f"tiles add {100 * tiles.arguments:.1f} % to its arguments, {100 * tiles.results:.0f} % to what it writes")
 
 
-def compile_row(row: PlanRow, name: str) -> DeviceCost:
+def compile_row(row: PlanRow, name: str) -> Any:
     """Compiles the train chunk of a row's heaviest program for its longest batches."""
     program, known = row.heaviest, row.outline
     spec = program_spec(program.trials, known.config, find_task(program.task).regression, row.layout.part_tokens)
@@ -80,4 +84,4 @@ def compile_row(row: PlanRow, name: str) -> DeviceCost:
                      len(orders_of(program.trials)))
     mesh = topology_mesh(name, row.layout.mesh)
     lowered = lower_train_chunk(spec, mesh, program.group_sizes, data, max(known.edges))
-    return device_cost(lowered.compile(LEAST_EFFORT))
+    return lowered.compile(LEAST_EFFORT)
