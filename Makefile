@@ -11,7 +11,7 @@ PYTEST := $(BIN)/python -m pytest
 INSTALLED := $(VENV)/.installed-test
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow faults check parity tpu gcs ray wheel clean
+.PHONY: help demo test test-slow faults check parity tpu gcs hosts ray wheel clean
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 
@@ -43,6 +43,9 @@ tpu: $(VENV)/.installed-tpu  ## compile for a TPU, without one, by libtpu, which
 
 gcs: $(VENV)/.installed-gcs  ## sweep into gs://, of an emulator, which this installs
 	@$(PYTEST) -m "gcs and not ray" $(TEST_FLAGS)
+
+hosts: $(INSTALLED)  ## train in several processes, as on several hosts, and kill some of them
+	@$(PYTEST) -m hosts $(TEST_FLAGS)
 
 ray: $(VENV)/.installed-ray  ## train on Ray clusters of this machine, and kill their nodes; installs Ray
 	@$(PYTEST) -m ray $(TEST_FLAGS)

@@ -1,19 +1,20 @@
 """The command line: the one file that knows every stage. Stages are imported when a command needs them.
 
-Exit codes: 0, 1 if trials failed, 2 for input that cannot work (one line says why), 130 after Ctrl-C.
+Exit codes: 0, 1 if trials failed, 2 for input that cannot work (one line says why), 75 if another process of the same
+mesh is gone, 130 after Ctrl-C, 143 after SIGTERM.
 """
 
 from __future__ import annotations
 
-import functools
 import json
 import logging
 import operator
 import os
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
+from functools import partial, reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
@@ -37,10 +38,11 @@ from bertjax.cli_args import (
     Sweep,
     Train,
 )
+from bertjax.cli_end import one_of_several, say_why
 from bertjax.cli_executor import executor_of, prepare_executor
 from bertjax.cli_outputs import check_writable
 from bertjax.config import InputError, require
-from bertjax.files import NO_ROOM, is_remote
+from bertjax.files import is_remote
 from bertjax.heap import restart_with_tuned_heap
 from bertjax.study import StudyConfig
 from bertjax.sweep.experiments import load_study, override
@@ -69,21 +71,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         prepare_process()
         run(command)
         sys.stdout.flush()
-    except InputError as error:
-        print(f"bertjax: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt as error:
-        kept = "; finished trials stay, and the same command resumes" if isinstance(command, Sweep | Train) else ""
-        print(f"bertjax: interrupted{kept}", file=sys.stderr)
-        sys.exit(getattr(error, "exit_code", 130))
     except BrokenPipeError:  # the reader of our output has left, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except OSError as error:
-        if error.errno not in NO_ROOM:
+    except (InputError, KeyboardInterrupt, OSError) as error:
+        if (code := say_why(error, isinstance(command, Sweep | Train))) is None:
             raise
-        print(f"bertjax: {error.filename or 'a file'} cannot be written ({error.strerror}); what was written before "
-              "stays: make room, and run the same command", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(code)
     sys.exit(0)
 
 
@@ -93,13 +86,13 @@ def parse(argv: Sequence[str]) -> Command:
     if argv and argv[0] == "bench":
         # The None that tyro does not show makes two of what is one command yet, so that it has a name.
         named = [Annotated[form, tyro.conf.subcommand(name)] for name, form in BENCH.items()]
-        kinds: Any = functools.reduce(operator.or_, named, Annotated[None, tyro.conf.Suppress])
+        kinds: Any = reduce(operator.or_, named, Annotated[None, tyro.conf.Suppress])
         return tyro.cli(kinds, prog="bertjax bench", description=COMMANDS["bench"].__doc__,
                         args=argv[1:] or ["--help"], config=config)
     if argv and argv[0] in COMMANDS:  # building one parser instead of seven saves 0.05 s
         return tyro.cli(COMMANDS[argv[0]], prog=f"bertjax {argv[0]}", args=argv[1:], config=config)
     forms = [Annotated[form, tyro.conf.subcommand(name)] for name, form in COMMANDS.items()]
-    commands: Any = functools.reduce(operator.or_, forms)
+    commands: Any = reduce(operator.or_, forms)
     return tyro.cli(commands, prog="bertjax", description=ABOUT, args=argv or ["--help"], config=config)
 
 
@@ -140,14 +133,16 @@ def run(command: Command) -> None:
     match command:
         case Sweep():
             prepare_executor(command)
-            study = rehearsed(command)
-            with executor_of(command) as executor:
-                run_sweep(study, command.run_dir, keep_models=command.keep_models, mesh=command.mesh,
-                          known=command.known, checkpoint_minutes=command.checkpoint_minutes,
+            with one_of_several(command.processes, partial(checked_study, command)) as (study, new), \
+                 taken_away(command.run_dir, new), executor_of(command) as executor:
+                run_sweep(rehearsed(command, study), command.run_dir, keep_models=command.keep_models,
+                          mesh=command.mesh, known=command.known, checkpoint_minutes=command.checkpoint_minutes,
                           tensorboard=command.tensorboard, executor=executor)
         case Train():
-            run_sweep(train_study(command), command.run_dir, keep_models="all", mesh=command.mesh,
-                      checkpoint_minutes=command.checkpoint_minutes, tensorboard=command.tensorboard)
+            with one_of_several(command.processes, partial(checked_study, command)) as (study, new), \
+                 taken_away(command.run_dir, new):
+                run_sweep(study, command.run_dir, keep_models="all", mesh=command.mesh,
+                          checkpoint_minutes=command.checkpoint_minutes, tensorboard=command.tensorboard)
         case Plan():
             from bertjax.sweep.compiled_plan import compile_largest
             from bertjax.sweep.forecast import describe_plan
@@ -191,16 +186,28 @@ def study_of(command: Sweep | Plan) -> StudyConfig:
     return settled(override(load_study(command.experiment), **overrides(command.grid, command)))
 
 
-def rehearsed(command: Sweep) -> StudyConfig:
-    """The study of a sweep, or with `--smoke` its rehearsal, whose largest programs are lowered here."""
-    study = study_of(command)
+def checked_study(command: Sweep | Train) -> tuple[StudyConfig, bool]:
+    """The study to run, and whether its run directory is new, which is made. Bad flags are known without JAX, which
+    takes long to import."""
+    study = study_of(command) if isinstance(command, Sweep) else train_study(command)
+    if is_remote(command.run_dir):
+        return study, False
+    new = not os.path.exists(command.run_dir)
+    check_writable(Path(command.run_dir))
+    return study, new
+
+
+def rehearsed(command: Sweep, study: StudyConfig) -> StudyConfig:
+    """The study, or with `--smoke` its rehearsal, whose largest programs are lowered here."""
     if not command.smoke:
         return study
     from bertjax.sweep.inputs import cache_dir
     from bertjax.sweep.smoke import lower_largest, smoke_study
     folder = cache_dir() if is_remote(command.run_dir) else Path(command.run_dir)
     check_writable(folder)
-    made = smoke_study(study, folder / "smoke")
+    from bertjax.train.processes import in_turns
+    with in_turns():  # into one folder, or into one of each machine
+        made = smoke_study(study, folder / "smoke")
     lower_largest(study, command.mesh if command.executor == "local" else None)  # tasks have other devices
     return made
 
@@ -250,33 +257,39 @@ def data_values(options: DataOptions) -> dict[str, Any]:
     return {name: value for name, value in asdict(options).items() if value is not None and value is not False}
 
 
+@contextmanager
+def taken_away(run_dir: str, new: bool) -> Iterator[None]:
+    """Within, bad input takes a new run directory away again, as long as nothing is in it."""
+    try:
+        yield
+    except InputError:
+        if new:
+            with suppress(OSError):  # something is in it
+                os.rmdir(run_dir)
+        raise
+
+
 def run_sweep(study: StudyConfig, run_dir: str, **options: Any) -> None:
     """Trains what is missing in `run_dir` and writes the report.
 
     Args:
         options: Of `bertjax.sweep.run.run_study`.
     """
-    new = not os.path.exists(run_dir)
-    if not is_remote(run_dir):
-        check_writable(Path(run_dir))
     from bertjax.report.page import write_report
     from bertjax.sweep.run import run_study
     from bertjax.sweep.run_dir import RunDir
+    from bertjax.train.processes import is_first
     home = RunDir.at(run_dir)
-    try:
-        results = run_study(study, home, **options)
-    except InputError:
-        if new:
-            with suppress(OSError):  # something is in it
-                home.local.rmdir()
-        raise
-    page = write_report(home.local).relative_to(home.local)
-    home.push()
-    print(f"results: {run_dir}/results.csv\nreport:  {run_dir}/{page}")
+    results = run_study(study, home, **options)
+    if is_first():
+        page = write_report(home.local).relative_to(home.local)
+        home.push()
+        print(f"results: {run_dir}/results.csv\nreport:  {run_dir}/{page}")
     failed = int((results["status"] == "failed").sum())
-    if failed:
+    if failed and is_first():
         print(f"bertjax: {failed} of {len(results)} trials failed (the log above says why); "
               "the same command tries them again", file=sys.stderr)
+    if failed:
         sys.exit(1)
 
 

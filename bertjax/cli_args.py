@@ -8,7 +8,17 @@ from typing import Annotated, Literal, Union
 
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional, arg
 
-from bertjax.cli_options import DataOptions, GridOptions, Number, StudyOptions, Text, Whole, Wholes, optional
+from bertjax.cli_options import (
+    DataOptions,
+    GridOptions,
+    Number,
+    ProcessOptions,
+    StudyOptions,
+    Text,
+    Whole,
+    Wholes,
+    optional,
+)
 
 Mesh = Annotated[
     Union[None, str], arg(metavar="trial=N,data=N", help_behavior_hint="(default: chosen by the planner)")]
@@ -48,6 +58,7 @@ class Sweep(StudyOptions):
     """What a program takes of a node; by default the TPU of a node, or a GPU, or the CPUs of the smallest node."""
     ray_wait: Annotated[Number, optional("MINUTES")] = None
     """How long to wait for a node that has them, in a cluster that starts nodes for tasks that wait; by default not."""
+    processes: OmitArgPrefixes[ProcessOptions] = field(default_factory=ProcessOptions)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +117,7 @@ class Train(StudyOptions):
     """Between two checkpoints, from which the same command goes on; 0: only when a signal ends it."""
     tensorboard: bool = False
     """Write losses and scores for `tensorboard --logdir RUN_DIR/tensorboard`, too."""
+    processes: OmitArgPrefixes[ProcessOptions] = field(default_factory=ProcessOptions)
 
 
 @dataclass(frozen=True)

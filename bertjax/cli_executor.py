@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import astuple
 from typing import TYPE_CHECKING
 
 from bertjax.cli_args import Sweep
@@ -28,6 +29,9 @@ def prepare_executor(command: Sweep) -> None:
         for name in ("ray_address", "resources_per_task", "ray_wait"):
             require(getattr(command, name) is None, f"--{name.replace('_', '-')} is for --executor ray")
         return
+    given = [value for value in astuple(command.processes) if value is not None]
+    require(not given, "--coordinator, --num-processes and --process-id are for --executor local: tasks of Ray are "
+                       "programs of their own")
     if command.resources_per_task is not None:
         from bertjax.sweep.resources import parse_resources
         parse_resources(command.resources_per_task)

@@ -167,6 +167,18 @@ class TeacherOptions:
 
 
 @dataclass(frozen=True)
+class ProcessOptions:
+    """One of several processes that share a mesh; on a Cloud TPU pod they find each other without these."""
+
+    coordinator: Annotated[Text, optional("HOST:PORT")] = None
+    """A free port of process 0, where the other processes reach it."""
+    num_processes: Whole = None
+    """How many processes are started, each with this command and its own devices."""
+    process_id: Whole = None
+    """Which of them this one is, from 0."""
+
+
+@dataclass(frozen=True)
 class StudyOptions:
     """The settings of a study apart from its grid."""
 

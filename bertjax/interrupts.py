@@ -3,6 +3,7 @@
 Outside of training they end the process at once, as `KeyboardInterrupt` does. While a program trains (`deferred`) they
 wait for the end of a chunk, about 2 s, so that a checkpoint can be written. Python runs no handler while the compiler
 does, for minutes at times: for such calls a second thread writes the checkpoint and ends the process (`long_call`).
+Whatever must be done before a process ends like that, such as to give back a lock, is said by `before_end`.
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from typing import NoReturn
 
 log = logging.getLogger(__name__)
 
 GRACE_SECONDS = 8.0
-"""How long SIGTERM waits until the main thread notices; then the process ends without it."""
+"""How long SIGTERM waits by default until the main thread notices; then the process ends without it."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -46,14 +48,19 @@ class _Signals:
     """Of two threads that would save, or end a call and save, only one does: the other one ends the process with it."""
     noticed: threading.Event = field(default_factory=threading.Event)
     """Set once the main thread acts on a signal, or needs to act on none any more."""
+    before_end: list[Callable[[], None]] = field(default_factory=list)
 
 
 _signals = _Signals()
 
 
 @contextmanager
-def handled() -> Iterator[None]:
-    """Handles SIGTERM and SIGINT as this module says. Does nothing in another than the main thread, which gets none."""
+def handled(grace_seconds: float | None = None) -> Iterator[None]:
+    """Handles SIGTERM and SIGINT as this module says. Does nothing in another than the main thread, which gets none.
+
+    Args:
+        grace_seconds: Instead of `GRACE_SECONDS`.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -63,19 +70,38 @@ def handled() -> Iterator[None]:
     read_end, write_end = os.pipe()
     os.set_blocking(write_end, False)
     former = signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
-    watcher = threading.Thread(target=_watch, args=(read_end,), name="bertjax-signals", daemon=True)
+    arguments = read_end, grace_seconds or GRACE_SECONDS
+    watcher = threading.Thread(target=_watch, args=arguments, name="bertjax-signals", daemon=True)
     watcher.start()
     try:
         yield
     finally:
         signal.set_wakeup_fd(former)
         for number, handler in before.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None: of a library in C
         _signals.noticed.set()
         os.close(write_end)  # ends the watcher
         watcher.join()
         os.close(read_end)
         _signals.received = None
+
+
+@contextmanager
+def before_end(callback: Callable[[], None]) -> Iterator[None]:
+    """Within, `callback` is called before `end_process` ends the process; it may be called on any thread."""
+    _signals.before_end.append(callback)
+    try:
+        yield
+    finally:
+        _signals.before_end.remove(callback)
+
+
+def end_process(code: int) -> NoReturn:
+    """Ends the process now, whatever its main thread does."""
+    for callback in _signals.before_end:
+        with suppress(Exception):
+            callback()
+    os._exit(code)
 
 
 @contextmanager
@@ -88,11 +114,16 @@ def deferred() -> Iterator[None]:
         _signals.deferring -= 1
 
 
-def received() -> bool:
-    """Whether a signal waits; whoever is told so must save what is to be saved and call `raise_if_received`."""
+def waiting() -> int | None:
+    """The signal that waits; whoever is told of one must save what is to be saved and raise `Interrupted`."""
     if _signals.received is not None:
         _signals.noticed.set()
-    return _signals.received is not None
+    return _signals.received
+
+
+def received() -> bool:
+    """Whether a signal waits; see `waiting`."""
+    return waiting() is not None
 
 
 def raise_if_received() -> None:
@@ -102,11 +133,15 @@ def raise_if_received() -> None:
 
 
 @contextmanager
-def long_call(save: Callable[[], None]) -> Iterator[None]:
+def long_call(save: Callable[[], None] | None) -> Iterator[None]:
     """Around a call during which Python runs no handler: at SIGTERM `save` runs in another thread, then all ends.
 
-    Nothing that `save` reads may change within. Raises `Interrupted`, after `save`, if a signal waits already.
+    Nothing that `save` reads may change within. Raises `Interrupted`, after `save`, if a signal waits already. With
+    None nothing can be saved in the middle, and a signal waits for the end of the call, or of the grace.
     """
+    if save is None:
+        yield
+        return
     _signals.long_call = save
     try:
         with _signals.lock:
@@ -128,7 +163,7 @@ def _handle(number: int, _frame: object) -> None:
              "; again to stop at once" if number == signal.SIGINT else "")
 
 
-def _watch(read_end: int) -> None:
+def _watch(read_end: int, grace_seconds: float) -> None:
     """Waits for SIGTERM, which is written here even while the main thread cannot handle it."""
     while numbers := os.read(read_end, 16):
         if signal.SIGTERM in numbers:
@@ -144,9 +179,9 @@ def _watch(read_end: int) -> None:
                 save()
             except BaseException:  # it must not keep the process alive
                 log.exception("no checkpoint could be written")
-            os._exit(Interrupted(signal.SIGTERM).exit_code)
-    if _signals.noticed.wait(GRACE_SECONDS):
+            end_process(Interrupted(signal.SIGTERM).exit_code)
+    if _signals.noticed.wait(grace_seconds):
         return
     # The main thread hangs in something else, in which there is nothing to save.
-    log.info("SIGTERM: the process did not stop within %g s and is ended", GRACE_SECONDS)
-    os._exit(Interrupted(signal.SIGTERM).exit_code)
+    log.info("SIGTERM: the process did not stop within %g s and is ended", grace_seconds)
+    end_process(Interrupted(signal.SIGTERM).exit_code)

@@ -162,6 +162,7 @@ def test_train_is_a_study_of_one_trial() -> None:
     ([*SWEEP, "--model", "m", "--executor", "ray", "--resources-per-task", "TPU"],
      "--resources-per-task must read like TPU=4 or GPU=1,CPU=8, got 'TPU'"),
     ([*SWEEP, "--model", "m", "--executor", "ray", "--ray-wait", "-1"], "--ray-wait must be at least 0, got -1"),
+    ([*SWEEP, "--model", "m", "--executor", "ray", "--process-id", "0"], "are for --executor local"),
     (["sweep", "movva2022", "--run-dir", "gs://b/r", "--smoke", "--executor", "ray"],
      "must be a folder that all nodes share; got gs://b/r"),
     (["evaluate", "m"], "evaluate needs either --task or --dev-file"),
@@ -259,9 +260,10 @@ def test_sweep_runs_the_study_and_writes_the_report(status: str, code: int, monk
     assert ("1 of 2 trials failed" in said.err) == (code == 1)
 
 
-def test_without_ray_one_line_says_how_to_get_it(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_without_ray_one_line_says_how_to_get_it_and_nothing_is_left(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("RAY_DEDUP_LOGS_SKIP_REGEX", "")  # these are set, and are to be as they were
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     monkeypatch.setitem(sys.modules, "ray", None)
@@ -269,6 +271,7 @@ def test_without_ray_one_line_says_how_to_get_it(
         monkeypatch.delitem(sys.modules, name, raising=False)
     assert exit_of(*SWEEP, "--model", "m", "--executor", "ray") == 2
     assert capsys.readouterr().err == "bertjax: --executor ray needs Ray: pip install 'bertjax[ray]'\n"
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(("number", "said"), [

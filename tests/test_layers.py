@@ -10,7 +10,7 @@ import pytest
 import bertjax
 
 STAGES = ("heap", "words", "files", "interrupts", "config", "study", "params", "data", "model", "compress", "metrics",
-          "train", "artifact", "sweep", "report", "cli_options", "cli_args", "cli_outputs", "cli_executor",
+          "train", "artifact", "sweep", "report", "cli_options", "cli_args", "cli_end", "cli_outputs", "cli_executor",
           "cli_predict", "cli_bench", "cli_pick", "cli_status", "cli")
 ROOT = Path(bertjax.__file__).parent
 MODULES = sorted(path.relative_to(ROOT) for path in ROOT.rglob("*.py") if "_experiments" not in path.parts)

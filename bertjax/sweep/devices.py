@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
+import socket
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import jax
 
 from bertjax.config import require
+from bertjax.train.processes import from_all
 
 
 @dataclass(frozen=True)
@@ -72,13 +74,15 @@ def parse_device(text: str) -> tuple[Device, int]:
 
 
 def devices_here() -> Devices:
-    """The devices that JAX has in this process."""
-    first, count = jax.local_devices()[0], jax.device_count()
+    """The devices that JAX has, of all processes: each must ask, and gets the same answer, with the least memory."""
+    first, count, host = jax.local_devices()[0], jax.device_count(), socket.gethostname()
     if first.platform == "cpu":
-        memory = _host_memory()
-        return Devices(count, "cpu", None if memory is None else memory / jax.local_device_count())
-    limit = (first.memory_stats() or {}).get("bytes_limit")
-    return Devices(count, first.platform, limit)
+        memory, sharing = _host_memory(), jax.local_device_count() * from_all(host).count(host)
+        limit = None if memory is None else memory / sharing
+    else:
+        limit = (first.memory_stats() or {}).get("bytes_limit")
+    limits = from_all(limit)
+    return Devices(count, first.platform, None if None in limits else min(limits))
 
 
 def _host_memory() -> float | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
 
@@ -21,7 +21,8 @@ from bertjax.sweep.outcome import Outcome, outcome, split_score
 from bertjax.sweep.starts import Starts, with_word_embeddings
 from bertjax.train.checkpoint import Checkpoints
 from bertjax.train.loop import Fit, fit
-from bertjax.train.program import CompiledChunks, place_group, place_schedule, place_table, program_spec
+from bertjax.train.processes import from_first
+from bertjax.train.program import CompiledChunks, one_trial, place_group, place_schedule, place_table, program_spec
 from bertjax.train.running import Evaluation, Listener
 from bertjax.train.trial import Order, orders_of, split_groups
 from bertjax.train.vocabulary import accumulated_decay
@@ -89,13 +90,17 @@ def execute(
     places = {trial: (g, i) for g, group in enumerate(groups.values()) for i, trial in enumerate(group)}
     share = fitted.seconds / len(trials)
     outcomes = [_outcome(trial, inputs, fitted, *places[trial], share) for trial in trials]
+    # One word for all processes: they bring the parameters of the same trials home.
+    statuses = from_first(lambda: [made.row["status"] for made in outcomes])
+    outcomes = [replace(made, row=made.row | {"status": status})
+                for made, status in zip(outcomes, statuses, strict=True)]
     epochs = {made.trial: made.row["selected_epoch"] or trials[0].train.epochs for made in outcomes}
     examples = len(inputs.epoch_lengths) * trials[0].train.epochs * len(trials)
 
     def params(trial: TrialConfig) -> Params:
         group, index = places[trial]
         state = fitted.groups[group]
-        trained, masks = jax.tree.map(lambda leaf: np.asarray(leaf[index]), (state.params, state.masks))
+        trained, masks = one_trial((state.params, state.masks), index)
         trained = jax.tree.map(np.asarray, apply_masks(trained, masks))
         decay = accumulated_decay(trial, total_steps, epochs[trial] * rows.steps_per_epoch)
         table = starts.whole(trial)["bert"]["embeddings"]["word_embeddings"]["embedding"]

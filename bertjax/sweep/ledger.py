@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from bertjax.sweep.latency_file import read_latency
 from bertjax.sweep.results import ADDED_COLUMNS, FINISHED, RESULT_COLUMNS, Row, table_order, write_rows
 from bertjax.sweep.run_dir import RunDir
 from bertjax.train.checkpoint import Checkpoints, begun_programs
+from bertjax.train.processes import is_first
 
 AXES = ("sizes", "layers", "tasks", "methods", "copies", "sparsities", "learning_rates", "distill_weights",
         "temperatures", "seeds")
@@ -51,6 +52,15 @@ class Ledger:
     def run_dir(self) -> Path:
         """The folder, or the working copy of a place in an object store."""
         return self.place.local
+
+    @property
+    def writes(self) -> bool:
+        """Whether what is kept is written by this process; of several it is the first."""
+        return is_first()
+
+    def push(self) -> None:
+        """Brings what was written to where it stays."""
+        self.place.push()
 
     def keep_study(self, study: StudyConfig) -> None:
         """Makes the run directory this study's."""
@@ -87,6 +97,11 @@ class Ledger:
     def model_folder(self, trial: TrialConfig) -> Path:
         """Where a trial keeps its model."""
         return self.folder(trial) / "model"
+
+    def has_teacher(self, teacher: TrialConfig) -> bool:
+        """Whether the directory has all of a teacher that it needs to teach."""
+        return not self.missing([teacher]) and (
+            teacher.fine_tuned or self.place.has(self.model_folder(teacher) / "config.json"))
 
     def packed_folder(self, trial: TrialConfig) -> Path:
         """Where a trial keeps its model as small as it claims to be."""
@@ -138,6 +153,15 @@ class Ledger:
             if ids <= set(begun) <= known:
                 return tuple(trial for trial in planned if trial.trial_id in begun)
         return tuple(left)
+
+    def left(self, planned: Sequence[TrialConfig], known: Container[str]) -> tuple[TrialConfig, ...]:
+        """The trials still to be trained of the `planned` ones.
+
+        Args:
+            planned: A program's trials in the study.
+            known: Ids of those that another run has finished.
+        """
+        return tuple(trial for trial in self.missing(planned) if trial.trial_id not in known)
 
     def drop_finished_checkpoints(self) -> None:
         """Removes those of programs whose trials are all finished: a process that was killed once they were kept, and

@@ -15,6 +15,7 @@ from typing import Any
 
 from etils import epath
 
+from bertjax import interrupts
 from bertjax.config import InputError
 from bertjax.files import is_remote, put_text
 
@@ -58,15 +59,19 @@ def locked(run_dir: epath.Path) -> Iterator[Sign]:
             with suppress(Exception):  # the next beat tries again; every store has errors of its own
                 put_text(path, _line(mine | {"alive": time.time(), "doing": sign.doing}))
 
-    thread = threading.Thread(target=beat, name="bertjax-lock", daemon=True)
-    thread.start()
-    try:
-        yield sign
-    finally:
+    def release() -> None:
         stop.set()
-        thread.join()
+        thread.join(5)
         with suppress(Exception):
             path.unlink()
+
+    thread = threading.Thread(target=beat, name="bertjax-lock", daemon=True)
+    thread.start()
+    with interrupts.before_end(release):
+        try:
+            yield sign
+        finally:
+            release()
 
 
 def owner_of(run_dir: epath.Path) -> dict[str, Any] | None:
@@ -74,6 +79,13 @@ def owner_of(run_dir: epath.Path) -> dict[str, Any] | None:
     works in a run directory; None if none does."""
     holder = _read(run_dir / LOCK_FILE)
     return None if holder is None or _gone(holder) else holder
+
+
+def written_by(run_dir: epath.Path) -> list[Any]:
+    """Host, process and start of whoever wrote the lock, alive or not, the same for as long as it is held; [] without a
+    lock."""
+    found = _read(run_dir / LOCK_FILE)
+    return [] if found is None else [found["host"], found["pid"], found["started"]]
 
 
 def _acquire(path: epath.Path, mine: dict[str, Any]) -> None:

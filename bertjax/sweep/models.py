@@ -23,6 +23,7 @@ from bertjax.sweep.inputs import TaskInputs
 from bertjax.sweep.ledger import Ledger
 from bertjax.sweep.outcome import Outcome
 from bertjax.sweep.results import Row
+from bertjax.train.processes import from_first
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +44,8 @@ def keep_models(
         The trials' outcomes with the sizes of their files, whether kept or not.
     """
     new = [outcome.row for outcome in made.outcomes if outcome.row["status"] == "done"]
-    others = [row for row in ledger.rows() if ledger.has_model(row["trial_id"])] if keep == "best" and alone else []
+    best = keep == "best" and alone and ledger.writes
+    others = [row for row in ledger.rows() if ledger.has_model(row["trial_id"])] if best else []
     chosen = set() if keep == "none" else best_ids([*others, *new]) if keep == "best" else {
         row["trial_id"] for row in new}
     outcomes = [_kept(ledger, made, outcome, inputs, chosen) for outcome in made.outcomes]
@@ -74,13 +76,16 @@ def _kept(ledger: Ledger, made: Executed, outcome: Outcome, inputs: TaskInputs, 
     if outcome.row["status"] != "done":
         return outcome
     params, origin = made.params(trial), origin_of(trial, outcome.row, inputs)
-    packed = pack_trial(trial, params, inputs, origin)
-    outcome = replace(outcome, row=outcome.row | size_columns(packed))
-    if trial.trial_id in chosen:
-        save_model(ledger.model_folder(trial), trial, params, inputs, origin)
-        if packed is not None:
-            write_packed_folder(ledger.packed_folder(trial), packed, inputs.tokenizer)
-    return outcome
+
+    def keep() -> Row:
+        packed = pack_trial(trial, params, inputs, origin)
+        if trial.trial_id in chosen:
+            save_model(ledger.model_folder(trial), trial, params, inputs, origin)
+            if packed is not None:
+                write_packed_folder(ledger.packed_folder(trial), packed, inputs.tokenizer)
+        return outcome.row | size_columns(packed)
+
+    return replace(outcome, row=from_first(keep))
 
 
 def save_model(

@@ -25,7 +25,7 @@ from bertjax.sweep.models import keep_best
 from bertjax.sweep.plan import ProgramPlan, programs
 from bertjax.sweep.ray_task import TaskSettings
 from bertjax.sweep.resources import Resources, fits, in_words
-from bertjax.sweep.session import Session, fail, has_teacher
+from bertjax.sweep.session import Session, fail
 from bertjax.train.trial import teacher_trial
 from bertjax.words import number_of
 
@@ -73,7 +73,7 @@ def jobs_of(ledger: Ledger, study: StudyConfig, todo: Sequence[ProgramPlan]) -> 
         job = Job(f"program {number} of {len(todo)}", program)
         if any(trial.distill_weight > 0 for trial in program.trials):
             teacher = teacher_trial(study, program.task)
-            if not has_teacher(ledger, teacher):
+            if not ledger.has_teacher(teacher):
                 plan = ProgramPlan(teacher.task, (teacher,))
                 teachers.setdefault(teacher.trial_id, Job(f"the teacher of {teacher.task}", plan, teacher))
                 job.waits_for = teacher.trial_id
@@ -186,7 +186,7 @@ class Tasks:
         ledger, trials = self.session.ledger, job.program.trials
         ledger.place.refresh([ledger.folder(trial) for trial in trials])
         reason = _reason(error)
-        if has_teacher(ledger, job.teacher) if job.teacher is not None else not ledger.missing(trials):
+        if ledger.has_teacher(job.teacher) if job.teacher is not None else not ledger.missing(trials):
             return False  # it had kept everything
         if job.crashes < MOST_CRASHES:
             log.warning("%s is started again, and goes on from its newest checkpoint: %s", job.name, reason)

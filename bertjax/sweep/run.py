@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import math
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -16,14 +19,16 @@ from bertjax.data.sources import rows_hash
 from bertjax.study import StudyConfig
 from bertjax.sweep.inputs import task_data
 from bertjax.sweep.ledger import open_ledger
-from bertjax.sweep.lock import locked
+from bertjax.sweep.lock import Sign, locked
 from bertjax.sweep.plan import ProgramPlan, check_inputs, programs
 from bertjax.sweep.results import read_rows
 from bertjax.sweep.run_dir import RunDir
 from bertjax.sweep.scalars import require_tensorboard
 from bertjax.sweep.session import Session, train, work_of
+from bertjax.sweep.shared_ledger import require_one_study, require_seen, shared
 from bertjax.sweep.status import keep_plan
 from bertjax.sweep.view import View
+from bertjax.train import processes
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +58,8 @@ def run_study(
         executor: What trains: None is this process, one program after another; `bertjax.sweep.ray.connected` makes
             another.
 
+    Several processes that share a mesh (`bertjax.train.processes`) make the same call, and see the same run directory.
+
     Raises:
         InputError: Input that cannot work; as much as possible is found before anything trains.
         Interrupted: A signal came, see `bertjax.interrupts`; the same call goes on.
@@ -62,11 +69,31 @@ def run_study(
     require(checkpoint_minutes >= 0, f"checkpoint_minutes must be at least 0, got {checkpoint_minutes}")
     require(keep_models in KEEP_MODELS, f"keep_models must be one of {', '.join(KEEP_MODELS)}, got {keep_models!r}")
     home = RunDir.at(run_dir)
-    ledger = open_ledger(home, study)
     jax.devices()  # libtpu takes signals for itself when it starts
-    with interrupts.handled(), locked(home.root) as sign, View(sign=sign) as view:
+    processes.join()
+    require(executor is None or not processes.several(), "programs of several processes are trained by these alone, "
+                                                         "and by no other executor")
+    ledger = shared(open_ledger(home, study))
+    with interrupts.handled(processes.signal_grace()), _owned(home) as sign, View(_live(), sign) as view:
+        require_one_study(study, mesh)
+        require_seen(home.root)
         session = Session(ledger, view, keep_models, mesh, 60 * checkpoint_minutes or math.inf, tensorboard)
         return _run_locked(session, view, study, known, executor or run_here)
+
+
+@contextmanager
+def _owned(home: RunDir) -> Iterator[Sign]:
+    """The run directory, which of several processes the first one owns."""
+    if not processes.is_first():
+        yield Sign()
+        return
+    with locked(home.root) as sign:
+        yield sign
+
+
+def _live() -> bool | None:
+    """Whether the view redraws itself: of several processes that of the first one, on a terminal."""
+    return None if processes.is_first() else False
 
 
 def _run_locked(
@@ -74,29 +101,31 @@ def _run_locked(
 ) -> pd.DataFrame:
     """See `run_study`."""
     ledger = session.ledger
-    rows = {} if known is None else read_rows(Path(known))
+    rows = {} if known is None or not ledger.writes else read_rows(Path(known))
     todo = []
     for program in programs(study):
-        left = tuple(trial for trial in ledger.missing(program.trials) if trial.trial_id not in rows)
-        if left:
+        if left := ledger.left(program.trials, rows):
             todo.append(ProgramPlan(program.task, left, planned=program.trials))
     hashes = _row_hashes(study, {program.task for program in todo})
+    processes.require_same("the rows of the tasks", hashes)
     ledger.check_rows(hashes)
     if todo:
         check_inputs(study)
     ledger.keep_study(study)
     ledger.keep_rows(hashes)
-    keep_plan(ledger.run_dir, programs(study))
-    ledger.place.push()
+    if ledger.writes:
+        keep_plan(ledger.run_dir, programs(study))
+    ledger.push()
     if known is not None:
         adopted = ledger.adopt((trial for program in programs(study) for trial in program.trials), rows)
         log.info("%d results taken over from %s", adopted, known)
     view.planned(len(todo), sum(len(program.trials) for program in todo), sum(map(work_of, todo)))
     executor(session, study, todo)
     ledger.write_tables()
-    ledger.place.push()
+    ledger.push()
     ledger.drop_finished_checkpoints()
-    return pd.read_csv(ledger.run_dir / "results.csv", dtype={"trial_id": str, "teacher": str})
+    table = processes.from_first(partial((ledger.run_dir / "results.csv").read_text, encoding="utf-8"))
+    return pd.read_csv(io.StringIO(table), dtype={"trial_id": str, "teacher": str})
 
 
 def run_here(session: Session, study: StudyConfig, todo: Sequence[ProgramPlan]) -> None:

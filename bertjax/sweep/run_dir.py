@@ -13,7 +13,7 @@ import logging
 import os
 import shutil
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -122,8 +122,8 @@ class RemoteRunDir(RunDir):
         return path.is_file() or str(path.relative_to(self.local)) in self.stored
 
     def fetch(self, folder: Path) -> Path:
-        prefix = f"{folder.relative_to(self.local)}/"
-        self._get(sorted(name for name in self.stored if name.startswith(prefix)))
+        name = str(folder.relative_to(self.local))
+        self._get(sorted(self._names(name)))  # asked now: another process of this run may have written it
         return folder
 
     def remove(self, folder: Path) -> None:
@@ -149,7 +149,6 @@ class RemoteRunDir(RunDir):
         log.info("%d files copied to %s", len(changed), self.url)
 
     def refresh(self, folders: Sequence[Path]) -> None:
-        self.store.invalidate_cache()
         self._pull([str(folder.relative_to(self.local)) for folder in folders])
 
     def close(self) -> None:
@@ -158,11 +157,15 @@ class RemoteRunDir(RunDir):
     def _pull(self, parts: Sequence[str]) -> None:
         """Copies what is in the store below some paths from there; an empty one is everything."""
         for part in parts:
-            found: Mapping[str, Any] = self.store.find(f"{self.place}/{part}".rstrip("/"), detail=True)
-            names = {name.removeprefix(self.place).strip("/") for name in found}
-            names = {name for name in names if name and Path(name).parts[0] not in NOT_COPIED}
+            names = {name for name in self._names(part) if Path(name).parts[0] not in NOT_COPIED}
             self.stored = {name for name in self.stored if not _is_below(name, part)} | names
             self._get(sorted(name for name in names if not _of_model(name)))
+
+    def _names(self, folder: str = "") -> set[str]:
+        """The files in the store, or in one of its folders, by their path from the store's root."""
+        self.store.invalidate_cache()
+        found: Iterable[str] = self.store.find(f"{self.place}/{folder}" if folder else self.place)
+        return {name.removeprefix(self.place).strip("/") for name in found} - {""}
 
     def _get(self, names: list[str]) -> None:
         if names:
@@ -170,6 +173,7 @@ class RemoteRunDir(RunDir):
                 (self.local / name).parent.mkdir(parents=True, exist_ok=True)
             self.store.get([f"{self.place}/{name}" for name in names], [str(self.local / name) for name in names])
         self.known |= {name: _state(self.local / name) for name in names}
+        self.stored |= set(names)
 
     def _delete(self, names: list[str]) -> None:
         gone = [name for name in names if name in self.stored]

@@ -23,11 +23,13 @@ from bertjax.sweep.ledger import Ledger
 from bertjax.sweep.outcome import failed_row
 from bertjax.sweep.outline import read_outline
 from bertjax.sweep.plan import ProgramPlan
+from bertjax.sweep.results import Row
 from bertjax.sweep.scalars import TENSORBOARD, Scalars
 from bertjax.sweep.teacher import TeacherDiverged, require_converged, teacher_logits, tuned_row, tuned_teacher
 from bertjax.sweep.view import ProgramView
 from bertjax.train.checkpoint import Checkpoints
 from bertjax.train.mesh import make_mesh
+from bertjax.train.processes import all_failed, from_first
 from bertjax.train.program import CompiledChunks
 from bertjax.train.running import Progress
 from bertjax.train.trial import teacher_trial
@@ -81,7 +83,7 @@ class Session:
         try:
             checkpoints = self.ledger.checkpoints(trials, self.checkpoint_seconds)
             checkpoints.begin([trial.trial_id for trial in trials])
-            folder = self.ledger.run_dir / TENSORBOARD if self.tensorboard else None
+            folder = self.ledger.run_dir / TENSORBOARD if self.tensorboard and self.ledger.writes else None
             with closing(Scalars(folder, trials)) as scalars:
 
                 def listener(progress: Progress) -> None:
@@ -101,7 +103,7 @@ class Session:
         """The results of a program are written: brings them to where they stay, then drops its checkpoints."""
         if self.alone:
             self.ledger.write_tables()
-        self.ledger.place.push()
+        self.ledger.push()
         checkpoints.drop()
 
 
@@ -150,6 +152,7 @@ def teach(
     except TeacherDiverged as error:
         broken[teacher.trial_id] = str(error)
     except Exception as error:  # whatever breaks a teacher must not lose the trials without one
+        all_failed(error)
         log.exception("the teacher of %s failed", teacher.task)
         broken[teacher.trial_id] = f"the teacher of {teacher.task} failed: {type(error).__name__}: {error}"
     return None
@@ -196,6 +199,7 @@ def run_program(
     except (KeyboardInterrupt, InputError):
         raise
     except Exception as error:  # whatever breaks one program must not lose the others
+        all_failed(error)
         log.exception("%s failed", title)
         fail(session, trials, program, f"{type(error).__name__}: {error}")
         return None
@@ -209,12 +213,6 @@ def run_program(
     return made.chunks
 
 
-def has_teacher(ledger: Ledger, teacher: TrialConfig) -> bool:
-    """Whether a run directory has all of a teacher that it needs to teach."""
-    return not ledger.missing([teacher]) and (
-        teacher.fine_tuned or ledger.place.has(ledger.model_folder(teacher) / "config.json"))
-
-
 def _teacher_outputs(session: Session, teacher: TrialConfig, readers: Sequence[TrialConfig]) -> np.ndarray:
     """The teacher's outputs on what `readers` read; it is fine-tuned first if the run directory lacks it."""
     ledger = session.ledger
@@ -223,13 +221,13 @@ def _teacher_outputs(session: Session, teacher: TrialConfig, readers: Sequence[T
     laid, chunks = session.layout(ProgramPlan(teacher.task, (teacher,))), None
     if teacher.fine_tuned:
         model = tuned_teacher(teacher, inputs)
-        if not has_teacher(ledger, teacher):
+        if not ledger.has_teacher(teacher):
             params = jax.tree.map(np.asarray, model.params)
             packed = models.pack_trial(teacher, params, inputs, model.origin)
             ledger.record(teacher, tuned_row(teacher, inputs, model) | models.size_columns(packed), [])
     else:
         folder = ledger.model_folder(teacher)
-        if not has_teacher(ledger, teacher):
+        if not ledger.has_teacher(teacher):
             chunks = _train_teacher(session, teacher, inputs, laid)
         model = load(ledger.place.fetch(folder))
     if any(trial.table_copies for trial in readers):
@@ -248,9 +246,13 @@ def _train_teacher(session: Session, teacher: TrialConfig, inputs: TaskInputs, l
         ledger.record(teacher, result.row, result.metrics, result.predictions)
         require_converged(teacher, result.row)
     params = made.params(teacher)
-    origin = models.origin_of(teacher, result.row, inputs)
-    models.save_model(ledger.model_folder(teacher), teacher, params, inputs, origin)
-    row = result.row | models.size_columns(models.pack_trial(teacher, params, inputs, origin))
+
+    def keep() -> Row:
+        origin = models.origin_of(teacher, result.row, inputs)
+        models.save_model(ledger.model_folder(teacher), teacher, params, inputs, origin)
+        return result.row | models.size_columns(models.pack_trial(teacher, params, inputs, origin))
+
+    row = from_first(keep)
     ledger.record(teacher, row, result.metrics, result.predictions)
     session.kept(checkpoints)
     session.view.finished(title, [replace(result, row=row)], made.cost)

@@ -1,22 +1,23 @@
 """Checkpoints of a running program, so that a killed one goes on where it was, bit by bit.
 
     FOLDER/program.json            the trials that it trains, written before its first step
-    FOLDER/<step>/state/           Orbax: parameters, optimizer, masks and steps of every group
+    FOLDER/<step>/state/           Orbax: parameters, optimizer, masks and steps of every group; of several processes
+                                   each has its part, see `bertjax.train.parts`
     FOLDER/<step>/history.npz      metrics and evaluations so far
     FOLDER/<step>/manifest.json    SHA-256 of every other file, written last
 
 Keys and the order of the rows follow from the trials and the step, so they are not stored. A checkpoint counts only
 with a manifest whose hashes its files have: TensorStore alone reads most flipped bits as numbers. FOLDER may be in an
 object store: a checkpoint is written to this machine's disk, then copied, and copied back before it is read.
+
+Of several processes, which all must see FOLDER, each writes its part of the state; the first one does everything else.
 """
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import logging
-import shutil
 import tempfile
 import threading
 import time
@@ -24,22 +25,23 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-import orbax.checkpoint as ocp
 from etils import epath
 
 from bertjax.files import is_remote, npz, put_text
+from bertjax.train.manifest import MANIFEST, copy_file, damage_of, files_below, sha256_of
+from bertjax.train.processes import from_all, from_first, is_first, several, ticket, to_first
+from bertjax.train.stored_state import begin_writing, read_state
 
 log = logging.getLogger(__name__)
 
 KEPT = 2
 """Checkpoints that stay: the newest, and the one before in case it is damaged."""
 
-MANIFEST, HISTORY, STATE, PROGRAM = "manifest.json", "history.npz", "state", "program.json"
+HISTORY, PROGRAM = "history.npz", "program.json"
 
 
 class Snapshot(NamedTuple):
@@ -76,64 +78,85 @@ class Checkpoints:
         """Whether it is time for another one, or a share of that time has passed."""
         return self.clock() - self.last >= share * self.seconds
 
-    def save(self, snapshot: Snapshot, *, wait: bool = False) -> None:
+    def save(self, snapshot: Snapshot) -> None:
         """Writes a checkpoint behind the program's back; the arrays may be donated as soon as this returns.
 
         One that cannot be written is said, and the program goes on: the results may still find room.
-
-        Args:
-            snapshot: The program now.
-            wait: Return only once it is written.
         """
         with self.lock:
             self.wait()
             self.last = self.clock()
-            # On a CPU the host's arrays are the device's own buffers, which the next step overwrites.
-            state = _numbered(jax.tree.map(_copied, snapshot.state))
             target = self._desk(snapshot.step)
-            checkpointer = ocp.StandardCheckpointer()
             try:
-                if target.exists():  # a damaged one, or one without a manifest
-                    target.rmtree()
-                target.mkdir(parents=True)
-                checkpointer.save(target / STATE, state)
+                from_first(partial(_make_empty, self.folder / target.name if several() else target))
+                write = begin_writing(target, snapshot.state)
             except Exception as error:  # TensorStore's errors are of many types
-                _not_written(target, error)
-                return
-            self.writing = self.writer.submit(self._finish, checkpointer, target, dict(snapshot.history))
-            if wait:
-                self.wait()
+                self._not_written(target, error)
+            else:
+                self.writing = self.writer.submit(self._complete, target, write, dict(snapshot.history), ticket())
+
+    def finish(self) -> None:
+        """Returns once no process writes any more: the first one writes the manifest when all others are done."""
+        self.wait()
+        from_all(None)
 
     def wait(self) -> None:
-        """Returns once nothing is being written."""
+        """Returns once this process writes nothing."""
         writing, self.writing = self.writing, None
         if writing is not None:
             writing.result()
 
-    def _finish(self, checkpointer: ocp.StandardCheckpointer, target: epath.Path, history: Mapping[str, Any]) -> None:
-        """Waits for the state, and writes the rest."""
+    def _complete(
+        self, target: epath.Path, write: Callable[[], list[str]], history: Mapping[str, Any], number: int
+    ) -> None:
+        """Writes the rest, in the writer's thread; of several processes the first one waits for all."""
+        hashes, problem = {}, None
         try:
-            checkpointer.wait_until_finished()
-            checkpointer.close()
-            self._complete(target, history)
+            hashes = self._write(target, write, history)
         except Exception as error:  # see `save`
-            _not_written(target, error)
+            problem = error
+        try:
+            parts = to_first(number, [hashes, problem and _reason(problem)])
+            if problem is not None:
+                raise problem
+            for index, (_, reason) in enumerate(parts or []):
+                if reason is not None:
+                    raise OSError(f"process {index}: {reason}")
+            if parts is not None:
+                self._seal(target.name, {name: made for part, _ in parts for name, made in part.items()})
+        except Exception as error:
+            self._not_written(target, error)
 
-    def _complete(self, target: epath.Path, history: Mapping[str, Any]) -> None:
-        (target / HISTORY).write_bytes(npz(False, **history))
-        files = _files(target)
-        manifest = json.dumps({name: _sha256(file) for name, file in files.items()}, indent=1, sort_keys=True) + "\n"
-        if is_remote(stored := self.folder / target.name):
-            if stored.exists():
+    def _write(self, target: epath.Path, write: Callable[[], list[str]], history: Mapping[str, Any]) -> dict[str, str]:
+        """Writes what this process has to, and brings it to where it stays; the hashes of its files."""
+        names = write()
+        if is_first():
+            (target / HISTORY).write_bytes(npz(False, **history))
+            names.append(HISTORY)
+        hashes = {name: sha256_of(target / name) for name in names}
+        if target != (stored := self.folder / target.name):
+            if not several() and stored.exists():
                 stored.rmtree()
-            for name, file in files.items():
-                _copy(file, stored / name)
+            for name in names:
+                copy_file(target / name, stored / name)
             target.parent.rmtree()
-        put_text(stored / MANIFEST, manifest)
+        return hashes
+
+    def _seal(self, step: str, hashes: Mapping[str, str]) -> None:
+        """Writes the manifest; then only the newest checkpoints stay."""
+        put_text(self.folder / step / MANIFEST, json.dumps(hashes, indent=1, sort_keys=True) + "\n")
         kept = {str(step) for step in self._steps()[-KEPT:]}
         for old in self.folder.iterdir():  # also what a killed process left half-written
             if old.name.isdigit() and old.name not in kept:
                 old.rmtree()
+
+    def _not_written(self, target: epath.Path, error: Exception) -> None:
+        """Says so, and makes room."""
+        log.warning("the checkpoint of step %s could not be written, and the training goes on: %s", target.name,
+                    _reason(error))
+        with suppress(Exception):
+            if is_first() or target.parent != self.folder:
+                target.rmtree()
 
     def restore(self, state: Any) -> Snapshot | None:
         """The newest checkpoint whose files are whole and readable; None without one.
@@ -143,47 +166,55 @@ class Checkpoints:
                 axis is longer than what is stored, copies of the last trial fill it; where it is shorter, only such
                 copies are left out.
         """
-        for step in reversed(self._steps()):
+        for step in reversed(from_first(self._steps)):
             with self._at_hand(step) as target:
-                if (problem := _damage(target)) is not None:
+                # Of a folder on a disk that all share the first one tells; of a copy each process.
+                checked = is_first() or is_remote(self.folder)
+                if (problem := _first_problem(damage_of(target) if checked else None)) is not None:
                     log.warning("the checkpoint of step %d is damaged (%s): the one before is taken", step, problem)
                     continue
+                found, problem = None, None
                 try:
-                    with np.load(io.BytesIO((target / HISTORY).read_bytes()), allow_pickle=False) as stored:
-                        history = dict(stored)
-                    return Snapshot(step, _restored(target / STATE, state), history)
+                    found = Snapshot(step, read_state(target, state), _read_history(target))
                 except Exception as error:  # of another version, say; TensorStore's errors are of many types
-                    log.warning("the checkpoint of step %d is whole but cannot be read (%s): the one before is taken",
-                                step, _reason(error))
+                    problem = _reason(error)
+                if (problem := _first_problem(problem)) is None:
+                    return found
+                log.warning("the checkpoint of step %d is whole but cannot be read (%s): the one before is taken", step,
+                            problem)
         return None
 
     def _desk(self, step: int) -> epath.Path:
-        """The folder on this machine's disk in which a checkpoint is written."""
-        return epath.Path(tempfile.mkdtemp(prefix="bertjax-")) / str(step) if is_remote(self.folder) else (
-            self.folder / str(step))
+        """The folder in which a checkpoint is written: where it stays, or on this machine's disk."""
+        if not is_remote(self.folder):
+            return self.folder / str(step)
+        return epath.Path(tempfile.mkdtemp(prefix="bertjax-")) / str(step)
 
     @contextmanager
     def _at_hand(self, step: int) -> Iterator[epath.Path]:
-        """A checkpoint on this machine's disk."""
+        """A checkpoint on a disk."""
         stored = self.folder / str(step)
         if not is_remote(stored):
             yield stored
             return
         with tempfile.TemporaryDirectory(prefix="bertjax-") as folder:
-            for name, file in (_files(stored) | {MANIFEST: stored / MANIFEST}).items():
-                _copy(file, epath.Path(folder) / name)
+            for name, file in (files_below(stored) | {MANIFEST: stored / MANIFEST}).items():
+                copy_file(file, epath.Path(folder) / name)
             yield epath.Path(folder)
 
     def begin(self, trial_ids: Sequence[str]) -> None:
         """Notes which trials the program trains, before its first step."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        put_text(self.folder / PROGRAM, json.dumps(list(trial_ids)) + "\n")
+        def note() -> None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            put_text(self.folder / PROGRAM, json.dumps(list(trial_ids)) + "\n")
+
+        from_first(note)
 
     def drop(self) -> None:
         """Removes all checkpoints: the program's results are kept elsewhere."""
         self.wait()
         self.writer.shutdown()
-        if self.folder.exists():
+        if is_first() and self.folder.exists():
             self.folder.rmtree()
 
     def _steps(self) -> list[int]:
@@ -217,86 +248,21 @@ def begun_programs(folder: epath.Path) -> dict[epath.Path, tuple[str, ...]]:
     return found
 
 
-def _not_written(target: epath.Path, error: Exception) -> None:
-    """Says so, and makes room."""
-    log.warning("the checkpoint of step %s could not be written, and the training goes on: %s", target.name,
-                _reason(error))
-    with suppress(Exception):
+def _first_problem(problem: str | None) -> str | None:
+    """What this process, or the first other one that has one, found wrong."""
+    return next((found for found in from_all(problem) if found is not None), None)
+
+
+def _make_empty(target: epath.Path) -> None:
+    if target.exists():  # a damaged one, or one without a manifest
         target.rmtree()
+    target.mkdir(parents=True)
+
+
+def _read_history(target: epath.Path) -> dict[str, np.ndarray]:
+    with np.load(io.BytesIO((target / HISTORY).read_bytes()), allow_pickle=False) as stored:
+        return dict(stored)
 
 
 def _reason(error: Exception) -> str:
     return (str(error) or type(error).__name__).splitlines()[0]
-
-
-def _copied(leaf: jax.Array) -> jax.Array:
-    return jnp.copy(leaf) if next(iter(leaf.devices())).platform == "cpu" else leaf
-
-
-def _numbered(state: Any) -> dict[str, Any]:
-    """The leaves of a tree by their number: what is stored knows nothing of the tree."""
-    return {f"{number:05d}": leaf for number, leaf in enumerate(jax.tree.leaves(state))}
-
-
-def _restored(path: epath.Path, state: Any) -> Any:
-    """The stored arrays on the devices of `state`, with as many trials as it has."""
-    targets = _numbered(state)
-    with ocp.StandardCheckpointer() as checkpointer:
-        stored = checkpointer.metadata(path).item_metadata.tree
-        shapes = {name: tuple(stored[name].shape) for name in targets}
-        if shapes == {name: target.shape for name, target in targets.items()}:
-            leaves = checkpointer.restore(path, jax.tree.map(ocp.utils.to_shape_dtype_struct, targets))
-        else:
-            host = {name: jax.ShapeDtypeStruct(shapes[name], target.dtype) for name, target in targets.items()}
-            leaves = {name: jax.device_put(_fitting(np.asarray(leaf), targets[name].shape), targets[name].sharding)
-                      for name, leaf in checkpointer.restore(path, host).items()}
-    return jax.tree.unflatten(jax.tree.structure(state), [leaves[name] for name in targets])
-
-
-def _fitting(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    return filled(values, 0, shape[0]) if values.shape != shape else values
-
-
-def filled(values: np.ndarray, axis: int, count: int) -> np.ndarray:
-    """`values` with `count` entries on an axis: the first ones, or all and copies of the last."""
-    return np.take(values, np.minimum(np.arange(count), values.shape[axis] - 1), axis)
-
-
-def _copy(source: epath.Path, target: epath.Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with source.open("rb") as read, target.open("wb") as written:
-        shutil.copyfileobj(read, written, 2**24)
-
-
-def _files(folder: epath.Path) -> dict[str, epath.Path]:
-    """Every file below `folder` by its path from there, but for the manifest."""
-    found: dict[str, epath.Path] = {}
-    for child in folder.iterdir():
-        if child.is_dir():
-            found |= {f"{child.name}/{name}": file for name, file in _files(child).items()}
-        elif child.name != MANIFEST:
-            found[child.name] = child
-    return found
-
-
-def _damage(target: epath.Path) -> str | None:
-    """What is wrong with a checkpoint's files."""
-    try:
-        manifest = json.loads((target / MANIFEST).read_text())
-        files = _files(target)
-        for name in sorted({*manifest, *files}):
-            if name not in files:
-                return f"{name} is missing"
-            if manifest.get(name) != _sha256(files[name]):
-                return f"{name} has changed"
-    except (OSError, ValueError, TypeError) as error:
-        return f"{type(error).__name__}: {error}"
-    return None
-
-
-def _sha256(file: epath.Path) -> str:
-    digest = hashlib.sha256()
-    with file.open("rb") as stream:
-        while part := stream.read(2**24):
-            digest.update(part)
-    return digest.hexdigest()

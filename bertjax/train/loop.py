@@ -4,8 +4,9 @@ The host chooses how many steps a chunk takes, so that one lasts about `CHUNK_SE
 reads the metrics of a chunk only after it has started the next.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import jax
 import numpy as np
@@ -16,7 +17,8 @@ from bertjax.data.batches import Schedule as RowSchedule
 from bertjax.data.batches import eval_batches
 from bertjax.train.checkpoint import Checkpoints, finished_writing
 from bertjax.train.mesh import padded
-from bertjax.train.program import CompiledChunks, place
+from bertjax.train.processes import several, turn
+from bertjax.train.program import CompiledChunks, everywhere, place
 from bertjax.train.running import Best, Evaluation, Listener, Run, Scorer
 from bertjax.train.state import Hparams, Schedule, StepMetrics, Table, TrainState
 from bertjax.train.step import MAX_CHUNK
@@ -50,6 +52,62 @@ class _Pace:
         pace = self.seconds_per_step.get(length)
         fitting = 1 if pace is None else int(CHUNK_SECONDS / max(pace, 1e-9))
         return max(1, min(remaining, fitting, MAX_CHUNK))
+
+
+@dataclass
+class _Turns:
+    """What is done between two chunks: the same in all processes that share the program."""
+
+    run: Run
+    checkpoints: Checkpoints | None
+    steps_per_chunk: int | None
+    pace: _Pace = field(default_factory=_Pace)
+    saved: tuple[int, int] = field(init=False)
+    """Steps and evaluations that the newest checkpoint has, or the start."""
+
+    def __post_init__(self) -> None:
+        self.saved = self._done()
+
+    def _done(self) -> tuple[int, int]:
+        return self.run.started_step, len(self.run.evaluations)
+
+    def save(self, groups: tuple[TrainState, ...], wait: bool = True) -> None:
+        """Writes a checkpoint, if the program has them and the newest one lacks something."""
+        if self.checkpoints is None:
+            return
+        if self.saved != self._done():
+            self.saved = self._done()
+            self.checkpoints.save(self.run.snapshot(groups))
+        if wait:
+            self.checkpoints.finish()
+
+    def in_long_call(self, groups: tuple[TrainState, ...]) -> Callable[[], None] | None:
+        """What is saved if a signal comes while the main thread compiles: several processes only save together."""
+        return None if several() else partial(self.save, groups)
+
+    def next(self, groups: tuple[TrainState, ...], length: int = 0, left: int = 0, share: float = 1.0) -> int:
+        """Saves if it is time to, and ends if a signal came.
+
+        Args:
+            groups: As they are now.
+            length: Tokens of the next batches.
+            left: Steps of them that are left.
+            share: Of the time between two checkpoints, after which one is due.
+
+        Returns:
+            How many steps the next chunk takes.
+
+        Raises:
+            Interrupted: A signal came, to this process or another one.
+        """
+        (steps, due), number = turn(lambda: (
+            self.pace.steps(length, left) if self.steps_per_chunk is None else min(self.steps_per_chunk, left),
+            self.checkpoints is not None and self.checkpoints.due(share)))
+        if due or number is not None:
+            self.save(groups, wait=number is not None)
+        if number is not None:
+            raise interrupts.Interrupted(number)
+        return steps
 
 
 def fit(
@@ -93,45 +151,36 @@ def fit(
     best = None if scorer is None else Best.of_start(scorer, groups)
     run = Run(chunks, len(rows.bucket), len(rows.row_index[0, 0]), listener, best)
     groups = run.resumed(checkpoints, groups)
-    pace = _Pace()
+    turns = _Turns(run, checkpoints, steps_per_chunk)
+    pace = turns.pace.seconds_per_step
     longest = max(rows.edges[bucket] for bucket in set(rows.bucket))
-
-    def save() -> None:
-        if checkpoints is not None and run.started_step:
-            checkpoints.save(run.snapshot(groups), wait=interrupts.received())
-
     with interrupts.deferred(), finished_writing(checkpoints):
-        with interrupts.long_call(save):
+        with interrupts.long_call(turns.in_long_call(groups)):
             chunks.compile_longest(longest, groups, hparams, table, schedule, np.int32(1))
         for bucket, first_step, count in rows.runs(MAX_CHUNK):
             length, end = rows.edges[bucket], first_step + count
             while run.started_step < end:
-                left = end - run.started_step
-                steps = pace.steps(length, left) if steps_per_chunk is None else min(steps_per_chunk, left)
+                steps = turns.next(groups, length, int(end - run.started_step))
                 if chunks.on_cpu:  # a chunk in waiting has its buffers, gigabytes, and nothing runs the sooner for it
                     run.finish()
                 arguments = groups, hparams, table, schedule, np.int32(steps)
-                with interrupts.long_call(save):
+                with interrupts.long_call(turns.in_long_call(groups)):
                     chunk = chunks.compile("train", length, *arguments)
                 began = run.elapsed()
                 groups, metrics = chunk(*arguments)
                 run.started(metrics, steps)
-                if length not in pace.seconds_per_step:  # wait once per length, to learn its pace
+                if length not in pace:  # wait once per length, to learn its pace
                     jax.block_until_ready(metrics)
-                    pace.seconds_per_step[length] = (run.elapsed() - began) / steps
-                if interrupts.received() or (checkpoints is not None and checkpoints.due()):
-                    save()
-                interrupts.raise_if_received()
+                    pace[length] = (run.elapsed() - began) / steps
             if end % rows.steps_per_epoch == 0 and len(eval_rows) and run.lacks_evaluation(end // rows.steps_per_epoch):
                 run.finish()
-                with interrupts.long_call(save):
+                turns.next(groups)
+                with interrupts.long_call(turns.in_long_call(groups)):
                     logits = predict_rows(chunks, groups, table, eval_rows, lengths, eval_edges, eval_batch_size)
                 run.evaluated(Evaluation(end // rows.steps_per_epoch, end, logits), groups)
         run.finish()
         # The last step too, if it took long to get there: scoring and packing the trials can be broken off as well.
-        if interrupts.received() or (checkpoints is not None and checkpoints.due(FINAL_SHARE)):
-            save()
-        interrupts.raise_if_received()
+        turns.next(groups, share=FINAL_SHARE)
     return Fit(groups if best is None else best.of(groups), run.history(), run.evaluations, run.elapsed())
 
 
@@ -145,7 +194,7 @@ def predict_rows(
         fill = padded(batch_size, mesh.shape["data"]) - batch_size
         index = np.pad(indices + rows.start, ((0, MAX_CHUNK - len(indices)), (0, fill)), constant_values=rows.start)
         placed = place(index.astype(np.int32), P(None, "data"), mesh)
-        logits = chunks("eval", length, groups, table, placed, np.int32(len(indices)))
+        logits = everywhere(chunks("eval", length, groups, table, placed, np.int32(len(indices))))
         if made is None:
             made = tuple(np.zeros((part.shape[1], len(rows), part.shape[3]), np.float32) for part in logits)
         for whole, part in zip(made, logits, strict=True):

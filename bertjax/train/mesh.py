@@ -8,6 +8,7 @@ import jax
 from jax.sharding import AxisType, Mesh
 
 from bertjax.config import InputError, require
+from bertjax.train.processes import several
 
 AXES = ("trial", "data")
 
@@ -28,6 +29,8 @@ def parse_mesh(text: str, num_devices: int) -> tuple[int, int]:
         sizes[found[1]] = int(found[2])
     shape = sizes["trial"], sizes["data"]
     require(math.prod(shape) <= num_devices, f"--mesh {text} needs {math.prod(shape)} devices; there are {num_devices}")
+    require(math.prod(shape) == num_devices or not several(),
+            f"--mesh {text} must take all {num_devices} devices, as they are those of several processes")
     return shape
 
 

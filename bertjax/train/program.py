@@ -4,13 +4,15 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh, NamedSharding, Sharding
 from jax.sharding import PartitionSpec as P
+from jaxtyping import Array, Int
 
 from bertjax.compress.prune import all_kept
 from bertjax.config import BertConfig
@@ -19,6 +21,7 @@ from bertjax.params import Params
 from bertjax.study import TrialConfig
 from bertjax.train.mesh import padded
 from bertjax.train.optim import optimizer
+from bertjax.train.processes import from_all, several
 from bertjax.train.state import Hparams, Schedule, Table, TrainState
 from bertjax.train.step import PLACES, ProgramSpec, eval_chunk, train_chunk
 from bertjax.train.trial import Order, hparams, split_groups
@@ -84,6 +87,7 @@ class CompiledChunks:
         start = time.perf_counter()
         make = {"train": train_chunk, "eval": eval_chunk}[kind]
         self.compiled[key] = make(self.spec, self.mesh, length).lower(*arguments).compile()
+        from_all(None)  # CPU collectives wait 30 s for the others at their first use, and compilers differ in speed
         self.seconds += time.perf_counter() - start
         log.info("compiled the %s chunk for %d tokens in %.1f s (%d compiled so far)",
                  kind, length, time.perf_counter() - start, len(self.compiled))
@@ -102,9 +106,47 @@ class CompiledChunks:
 
 
 def place(tree: Any, specs: Any, mesh: Mesh) -> Any:
-    """`tree` on the mesh, where `specs` (a tree or a prefix of one) says."""
+    """`tree` on the mesh, where `specs` (a tree or a prefix of one) says.
+
+    Of several processes, which have the same tree, each places the parts that its own devices hold.
+    """
     shardings = jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs, is_leaf=lambda x: isinstance(x, P))
-    return jax.device_put(tree, shardings)
+    if not several():
+        return jax.device_put(tree, shardings)
+    return jax.tree.map(lambda sharding, part: jax.tree.map(partial(place_array, sharding), part), shardings, tree)
+
+
+def place_array(sharding: Sharding, values: np.ndarray) -> jax.Array:
+    """An array on the devices; of several processes each places its own parts."""
+    if not several():
+        return jax.device_put(values, sharding)
+    values = np.asarray(values, jax.dtypes.canonicalize_dtype(values.dtype))
+    return jax.make_array_from_callback(values.shape, sharding, lambda index: values[index])
+
+
+def everywhere(tree: Any) -> Any:
+    """The arrays of a tree, whole in every process: one of several has only the parts on its own devices."""
+    leaves = jax.tree.leaves(tree)
+    if not several() or all(leaf.is_fully_replicated for leaf in leaves):
+        return tree
+    return jax.jit(_same, out_shardings=NamedSharding(leaves[0].sharding.mesh, P()))(tree)
+
+
+def one_trial(tree: Any, index: int) -> Any:
+    """One trial's arrays, on the host; of a tree whose leaves have trials on their first axis."""
+    if not several():
+        return jax.tree.map(lambda leaf: np.asarray(leaf[index]), tree)
+    mesh = jax.tree.leaves(tree)[0].sharding.mesh
+    taken = jax.jit(_take_trial, out_shardings=NamedSharding(mesh, P()))(tree, np.int32(index))
+    return jax.tree.map(np.asarray, taken)
+
+
+def _same(tree: Any) -> Any:
+    return tree
+
+
+def _take_trial(tree: Any, index: Int[Array, ""]) -> Any:
+    return jax.tree.map(lambda leaf: leaf[index], tree)
 
 
 def place_table(table: Table[np.ndarray], mesh: Mesh) -> Table[jax.Array]:

@@ -14,9 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from bertjax.train.checkpoint import Checkpoints, Snapshot, filled
-from bertjax.train.program import CompiledChunks
+from bertjax.train.checkpoint import Checkpoints, Snapshot
+from bertjax.train.processes import from_first
+from bertjax.train.program import CompiledChunks, everywhere
 from bertjax.train.state import StepMetrics, TrainState
+from bertjax.train.stored_state import filled
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +72,8 @@ class Best:
 
     def seen(self, evaluation: Evaluation, groups: tuple[TrainState, ...]) -> None:
         """Keeps what is better than before; the first of equals stays."""
-        scores = [np.nan_to_num(score, nan=-np.inf) for score in self.scorer(evaluation)]
+        made = from_first(lambda: [np.asarray(score).tolist() for score in self.scorer(evaluation)])
+        scores = [np.nan_to_num(np.array(score, float), nan=-np.inf) for score in made]
         better = [score > highest for score, highest in zip(scores, self.highest, strict=True)] if self.highest else [
             np.ones(score.shape, bool) for score in scores]
         self.highest = [np.where(*choice) for choice in zip(better, scores, self.highest or scores, strict=True)]
@@ -122,6 +125,7 @@ class Run:
 
     def started(self, metrics: tuple[StepMetrics, ...], steps: int) -> None:
         """Takes the metrics of a chunk that was just started and reads those of the one before."""
+        metrics = everywhere(metrics)  # now: after the chunk that follows it would wait for that one
         self.finish()
         self.pending = metrics, steps
 

@@ -17,7 +17,8 @@ import pytest
 
 from bertjax.study import StudyConfig
 from bertjax.sweep.run import run_study
-from tests.sweep.test_killed import write_experiment
+from tests.processes import finished, free_place, started
+from tests.sweep.test_killed import assert_same, write_experiment
 from tests.sweep.test_ray import contents
 
 pytestmark = pytest.mark.gcs
@@ -93,6 +94,36 @@ def test_another_machine_goes_on_from_the_bucket(
         assert (tmp_path / "fetched" / path.relative_to(tmp_path / "local")).read_bytes() == path.read_bytes()
     assert (tmp_path / "fetched" / "report.html").exists() and not (tmp_path / "fetched" / "lock.json").exists()
     assert not list((tmp_path / "fetched").glob("checkpoints/*/program.json"))
+
+
+def test_several_processes_share_a_bucket(
+    study: StudyConfig, tmp_path: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On two machines with their own caches; the second run goes on from the checkpoint of the first, in the bucket."""
+    experiment, place = write_experiment(replace(study, methods=("none", "K")), tmp_path), free_place()
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+
+    def commands(run_dir: str, count: int = 2) -> list[list[object]]:
+        several = ["--coordinator", place, "--num-processes", count, "--process-id"] if count > 1 else []
+        return [["-c", f"import os, sys; os.environ['BERTJAX_CACHE'] = {str(tmp_path / f'cache{index}')!r}; "
+                       "from bertjax.cli import main; main(sys.argv[1:])",
+                 "sweep", experiment, "--run-dir", run_dir, "--keep-models", "all", "--mesh", "trial=2,data=2",
+                 "--checkpoint-minutes", 0.02, *several, *([index] if several else [])] for index in range(count)]
+
+    finished(commands(str(tmp_path / "local"), 1))
+    with started(commands(URL)) as running:
+        while not [path for path in (tmp_path / "emulator").rglob("*manifest.json") if "checkpoints" in str(path)]:
+            assert all(process.poll() is None for process in running), [process.communicate() for process in running]
+            time.sleep(0.05)
+        running[1].send_signal(signal.SIGTERM)
+        logs = [process.communicate()[1] for process in running]
+    assert [process.returncode for process in running] == [143, 143], logs
+    logs = finished(commands(URL))
+    assert "goes on after step" in logs[0]
+    program = "import fsspec, sys\nfsspec.filesystem('gs').get('bucket/run', sys.argv[1], recursive=True)"
+    subprocess.run([sys.executable, "-c", program, str(tmp_path / "fetched")], check=True)
+    assert_same(tmp_path / "fetched", tmp_path / "local")
 
 
 @pytest.mark.ray

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -102,6 +104,20 @@ def test_the_memory_of_this_machine_is_its_containers(tmp_path: Path, monkeypatc
     limits = tmp_path / "0", tmp_path / "1", tmp_path / "missing"
     monkeypatch.setattr(devices_module, "CONTAINER_LIMITS", limits)
     assert devices_here().memory_bytes == 10**9 / whole.count
+
+
+def test_processes_share_a_hosts_memory_and_plan_by_the_least(monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = devices_here()
+    assert alone.memory_bytes is not None
+
+    def asked(others: Callable[[Any], list[Any]]) -> float | None:
+        monkeypatch.setattr(devices_module, "from_all", lambda value: [value, *others(value)])
+        return devices_here().memory_bytes
+
+    assert asked(lambda value: [value]) == alone.memory_bytes / 2  # the same host
+    assert asked(lambda value: ["elsewhere" if isinstance(value, str) else 1e9]) == 1e9
+    assert asked(lambda value: ["elsewhere" if isinstance(value, str) else 1e15]) == alone.memory_bytes
+    assert asked(lambda value: ["elsewhere" if isinstance(value, str) else None]) is None
 
 
 def test_a_study_that_does_not_fit_trains_in_several_programs_and_in_parts(

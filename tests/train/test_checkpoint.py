@@ -162,7 +162,7 @@ def test_damage_of_any_kind_falls_back_to_the_checkpoint_before(
     """50 flipped bits, truncated and lost files; TensorStore alone would read most of it."""
     said: list[str] = []
     monkeypatch.setattr(checkpoint.log, "warning", lambda text, *values: said.append(text % values))
-    monkeypatch.setattr(checkpoint, "_restored", lambda path, state: None)  # the files were checked by then
+    monkeypatch.setattr(checkpoint, "read_state", lambda folder, state: None)  # the files were checked by then
     older, newer = sorted(int(path.name) for path in written.iterdir())
     draw, tried = np.random.default_rng(3), 0
     names = sorted(str(path.relative_to(written)) for path in (written / str(newer)).rglob("*") if path.is_file())
@@ -202,14 +202,14 @@ def test_a_whole_checkpoint_that_cannot_be_read_falls_back_to_the_one_before(
 ) -> None:
     """One of another version of bertjax, say."""
     older, newer = sorted(int(path.name) for path in written.iterdir())
-    real, said = checkpoint._restored, []
+    real, said = checkpoint.read_state, []
 
-    def of_another_version(path: epath.Path, state: object) -> object:
-        if path.parent.name == str(newer):
+    def of_another_version(folder: epath.Path, state: object) -> object:
+        if folder.name == str(newer):
             raise KeyError("00031")
-        return real(path, state)
+        return real(folder, state)
 
-    monkeypatch.setattr(checkpoint, "_restored", of_another_version)
+    monkeypatch.setattr(checkpoint, "read_state", of_another_version)
     monkeypatch.setattr(checkpoint.log, "warning", lambda text, *values: said.append(text % values))
     assert restored_step(written, whole[0]) == older
     assert said == [f"the checkpoint of step {newer} is whole but cannot be read ('00031'): the one before is taken"]
@@ -225,7 +225,7 @@ def test_without_a_whole_checkpoint_a_program_starts_anew(
     assert restored_step(tmp_path / "folder", whole[0]) is None
 
 
-@pytest.mark.parametrize("broken", ["npz", "ocp.StandardCheckpointer.save"])
+@pytest.mark.parametrize("broken", ["checkpoint.npz", "stored_state.ocp.StandardCheckpointer.save"])
 def test_a_checkpoint_that_cannot_be_written_harms_nothing(
     toy: Toy, trials: list[TrialConfig], whole: tuple[Fit, CompiledChunks], written: Path, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch, broken: str,
@@ -237,7 +237,7 @@ def test_a_checkpoint_that_cannot_be_written_harms_nothing(
     fitted, chunks = whole
     folder, said = tmp_path / "program", []
     shutil.copytree(written, folder)
-    monkeypatch.setattr(f"bertjax.train.checkpoint.{broken}", full)
+    monkeypatch.setattr(f"bertjax.train.{broken}", full)
     monkeypatch.setattr(checkpoint.log, "warning", lambda text, *values: said.append(text % values))
     made, _ = toy.fit(trials, evaluate=True, steps_per_chunk=2, chunks=chunks, checkpoints=checkpoints(folder))
     assert said and all("could not be written, and the training goes on: [Errno 28] No space" in line for line in said)
