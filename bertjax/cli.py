@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         command = parse(argv)
         if own_process and isinstance(command, Sweep | Train | Evaluate | Predict | BenchInference):
             restart_with_tuned_heap()
-        prepare_process()
+        prepare_process(getattr(command, "deterministic", False))
         run(command)
         sys.stdout.flush()
     except BrokenPipeError:  # the reader of our output has left, as `head` does
@@ -108,8 +108,14 @@ class StderrHandler(logging.StreamHandler):
         return sys.stderr
 
 
-def prepare_process() -> None:
-    """Settings that must stand before JAX and transformers are imported; what the user has set stays."""
+def prepare_process(deterministic: bool = False) -> None:
+    """Settings that must stand before JAX and transformers are imported; what the user has set stays.
+
+    Args:
+        deterministic: XLA for GPUs sums in one order, and does not choose kernels by how fast they are just now.
+    """
+    if deterministic:
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true".lstrip()
     cache = Path(os.environ.get("BERTJAX_CACHE", "~/.cache/bertjax")).expanduser()
     # Compiled programs stay on disk, so that a second run of a study starts training at once.
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache / "xla"))

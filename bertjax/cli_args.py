@@ -24,6 +24,7 @@ Mesh = Annotated[
     Union[None, str], arg(metavar="trial=N,data=N", help_behavior_hint="(default: chosen by the planner)")]
 KeepModels = Literal["all", "best", "none"]
 Minutes = Annotated[float, arg(metavar="MINUTES")]
+Switch = FlagCreatePairsOff[Annotated[bool, arg(help_behavior_hint="")]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,14 +43,16 @@ class Sweep(StudyOptions):
     """Which trained models stay on disk: of every trial, of the best trial of each task and method, of none."""
     known: Annotated[Union[None, Path], optional("FILE")] = None
     """The results.csv of another run: trials that are finished there are not trained again."""
-    smoke: FlagCreatePairsOff[Annotated[bool, arg(help_behavior_hint="")]] = False
+    smoke: Switch = False
     """Rehearse the study: the same config on made data and random weights; the two largest sizes are lowered only."""
     mesh: Mesh = None
     """Devices by axis."""
     checkpoint_minutes: Minutes = 10.0
     """Between two checkpoints, from which the same command goes on; 0: only when a signal ends it."""
-    tensorboard: bool = False
+    tensorboard: Switch = False
     """Write losses and scores for `tensorboard --logdir RUN_DIR/tensorboard`, too."""
+    deterministic: Switch = False
+    """On a GPU only operations that give the same bits every time, some slower; elsewhere they do anyway."""
     executor: Literal["local", "ray"] = "local"
     """Where programs are trained: here, one after another, or as tasks of a Ray cluster (needs the extra ray)."""
     ray_address: Annotated[Text, optional("auto|local|HOST:PORT")] = None
@@ -115,8 +118,10 @@ class Train(StudyOptions):
     """Devices by axis."""
     checkpoint_minutes: Minutes = 10.0
     """Between two checkpoints, from which the same command goes on; 0: only when a signal ends it."""
-    tensorboard: bool = False
+    tensorboard: Switch = False
     """Write losses and scores for `tensorboard --logdir RUN_DIR/tensorboard`, too."""
+    deterministic: Switch = False
+    """On a GPU only operations that give the same bits every time, some slower; elsewhere they do anyway."""
     processes: OmitArgPrefixes[ProcessOptions] = field(default_factory=ProcessOptions)
 
 
@@ -161,7 +166,7 @@ class Pack:
     """Hub name, folder, a trial's folder, or a packed model."""
     output: Path
     """A new or empty folder."""
-    entropy: FlagCreatePairsOff[Annotated[bool, arg(help_behavior_hint="")]] = False
+    entropy: Switch = False
     """Entropy-code codes and masks where it saves; needs the entropy extra, also to read it."""
     float_type: Literal["float32", "float16", "bfloat16"] = "float32"
     """What numbers that are not quantized are rounded to; only float32 keeps the model's outputs."""
@@ -220,9 +225,9 @@ class Export:
     task: Text = None
     """Compare on this task's dev rows, and state the score; without it and --dev-file, compare on made-up rows."""
     data: OmitArgPrefixes[DataOptions] = field(default_factory=DataOptions)
-    static_activations: FlagCreatePairsOff[Annotated[bool, arg(help_behavior_hint="")]] = False
+    static_activations: Switch = False
     """onnx, of a model with Q: fixed scales for activations, measured on training rows; another rounding."""
-    portable: FlagCreatePairsOff[Annotated[bool, arg(help_behavior_hint="")]] = False
+    portable: Switch = False
     """onnx, of a model with Q: weights in uint8, exact on every processor; else as this machine's needs them."""
 
 
@@ -260,7 +265,7 @@ class BenchInference:
     """Rows of a batch."""
     batches: int = 40
     """At most so many batches of each size, evenly spaced among the dev rows in the order of their lengths."""
-    ptq: FlagCreatePairsOff[Annotated[bool, arg(help_behavior_hint="")]] = False
+    ptq: Switch = False
     """Also quantize every float model without training: int8 static, int16, weight-only int8 and int4, as Q does."""
     output: Annotated[Union[None, Path], optional("FILE")] = None
     """JSON with all numbers, the machine and the versions; for a run directory latency.csv in it is written anyway."""

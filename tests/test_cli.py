@@ -420,6 +420,16 @@ def test_what_the_user_has_set_stays(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert os.environ["TRANSFORMERS_VERBOSITY"] == "info"
 
 
+def test_deterministic_is_a_flag_that_xla_knows_beside_the_users_own() -> None:
+    program = ("import os, sys, bertjax.cli as cli\n"
+               "cli.run = lambda command: print(len(__import__('jax').devices()), os.environ['XLA_FLAGS'])\n"
+               "cli.main(sys.argv[1:])")
+    mine = "--xla_force_host_platform_device_count=3"
+    done = subprocess.run([sys.executable, "-c", program, *SWEEP, "--deterministic"], capture_output=True, text=True,
+                          check=False, env={**os.environ, "XLA_FLAGS": mine, "JAX_PLATFORMS": "cpu"})
+    assert done.stdout == f"3 {mine} --xla_gpu_deterministic_ops=true\n", done.stderr
+
+
 def test_lines_go_to_standard_error_as_it_is_at_their_time(monkeypatch: pytest.MonkeyPatch) -> None:
     cli.prepare_process()
     first, second = io.StringIO(), io.StringIO()
