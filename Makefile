@@ -8,10 +8,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --progress-bar off -c constraints.txt
 PYTEST := $(BIN)/python -m pytest
+TPU_PYTEST := TPU_SKIP_MDS_QUERY=1 TPU_WORKER_HOSTNAMES=localhost $(PYTEST)
 INSTALLED := $(VENV)/.installed-test
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow faults check parity tpu gcs hosts ray wheel clean
+.PHONY: help demo test test-slow faults check parity tpu tpu-large gcs hosts ray wheel clean
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 
@@ -39,7 +40,10 @@ parity: $(VENV)/.installed-torch  ## compare live with PyTorch, which this insta
 	@$(PYTEST) -m parity $(TEST_FLAGS)
 
 tpu: $(VENV)/.installed-tpu  ## compile for a TPU, without one, by libtpu, which this installs
-	@TPU_SKIP_MDS_QUERY=1 TPU_WORKER_HOSTNAMES=localhost $(PYTEST) -m tpu $(TEST_FLAGS)
+	@$(TPU_PYTEST) -m "tpu and not slow" $(TEST_FLAGS)
+
+tpu-large: $(VENV)/.installed-tpu  ## compile BERT-large for a TPU too, and with full effort, which takes half an hour
+	@$(TPU_PYTEST) -m "tpu and slow" $(TEST_FLAGS)
 
 gcs: $(VENV)/.installed-gcs  ## sweep into gs://, of an emulator, which this installs
 	@$(PYTEST) -m "gcs and not ray" $(TEST_FLAGS)

@@ -46,7 +46,8 @@ def tpu_compiler():
 @pytest.mark.parametrize(("size", "chip", "shape", "part_tokens"), [
     ("tiny", "v5e", (2, 4), None), ("tiny", "v6e", (2, 4), None), ("tiny", "v5e", (8, 1), None),
     ("base", "v5e", (2, 4), None), ("base", "v5e", (8, 1), None), ("base", "v6e", (2, 4), None),
-    ("large", "v5e", (8, 1), 512), ("large", "v6e", (4, 2), None),
+    pytest.param("large", "v5e", (8, 1), 512, marks=pytest.mark.slow),
+    pytest.param("large", "v6e", (4, 2), None, marks=pytest.mark.slow),
 ], ids=str)
 def test_the_eight_subset_step_is_one_reduction_of_integer_products(
     size: str, chip: str, shape: tuple[int, int], part_tokens: int | None
@@ -82,6 +83,7 @@ def test_the_eight_subset_step_is_one_reduction_of_integer_products(
     assert cost.peak_bytes + cost.code_bytes < MEMORY[chip]
 
 
+@pytest.mark.slow
 def test_the_formula_for_memory_is_about_what_the_compiler_says_at_full_effort() -> None:
     model = replace(size_config("base"), vocab_size=1024, num_hidden_layers=3)
     spec = ProgramSpec(model, (FLOAT, QuantizeConfig()), regression=False)
