@@ -60,6 +60,11 @@ def finish(experiment: Path, run_dir: Path) -> str:
     return log
 
 
+def manifests(run_dir: Path) -> set[Path]:
+    """Those of the checkpoints that are whole."""
+    return set(run_dir.glob("checkpoints/*/*/manifest.json"))
+
+
 def wait_for(process: subprocess.Popen[str], said: Callable[[str], bool]) -> list[str]:
     """The lines of the log up to one of a kind, or to its end."""
     lines = []
@@ -128,7 +133,7 @@ def test_a_study_that_breaks_off_goes_on_to_the_same_bits(
 def test_sigterm_leaves_a_checkpoint_and_the_same_command_goes_on(experiment: Path, tmp_path: Path) -> None:
     finish(experiment, tmp_path / "whole")
     with start(experiment, tmp_path / "run") as process:
-        while process.poll() is None and not list((tmp_path / "run").glob("checkpoints/*/*/manifest.json")):
+        while process.poll() is None and not manifests(tmp_path / "run"):
             time.sleep(0.002)
         began = time.monotonic()
         process.send_signal(signal.SIGTERM)
@@ -151,16 +156,21 @@ def test_a_second_process_is_refused(experiment: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_thirty_kills(study: StudyConfig, tmp_path: Path) -> None:
-    """Of a study of eight trials in two programs, with a teacher; at random moments from the first second on."""
+    """Of a study of eight trials in two programs, with a teacher; at random moments: from the first second on, after a
+    program has started, and after a checkpoint, for one that is never written saves no work.
+    """
     experiment = write_experiment(
         replace(study, methods=("none", "K", "P", "KP"), seeds=(0, 1), max_trials_per_program=4), tmp_path)
     finish(experiment, tmp_path / "whole")
     draw, kills, log = random.Random(11), 0, ""
     for number in itertools.count():
+        before = manifests(tmp_path / "run")
         with start(experiment, tmp_path / "run") as process:
-            if number % 3:
+            if number % 3 == 1:
                 wait_for(process, lambda line: "trials: started" in line or "goes on" in line)
-            timer = time.monotonic() + draw.uniform(0, 3 if number % 3 else 12)
+            while number % 3 == 2 and process.poll() is None and manifests(tmp_path / "run") <= before:
+                time.sleep(0.01)
+            timer = time.monotonic() + draw.uniform(0, (12, 3, 1)[number % 3])
             while process.poll() is None and time.monotonic() < timer and kills < 30:
                 time.sleep(0.01)
             if process.poll() is None and kills < 30:
