@@ -31,10 +31,10 @@ from bertjax.study import StudyConfig
 study = """
 
 
-def write_experiment(study: StudyConfig, folder: Path) -> Path:
+def write_experiment(study: StudyConfig, folder: Path, epochs: int = 24) -> Path:
     """The file of a study that is long enough to be killed in every part of it."""
     file = folder / "experiment.py"
-    file.write_text(f"{IMPORTS}{replace(study, train=replace(study.train, epochs=24))!r}\n")
+    file.write_text(f"{IMPORTS}{replace(study, train=replace(study.train, epochs=epochs))!r}\n")
     return file
 
 
@@ -160,7 +160,7 @@ def test_thirty_kills(study: StudyConfig, tmp_path: Path) -> None:
     program has started, and after a checkpoint, for one that is never written saves no work.
     """
     experiment = write_experiment(
-        replace(study, methods=("none", "K", "P", "KP"), seeds=(0, 1), max_trials_per_program=4), tmp_path)
+        replace(study, methods=("none", "K", "P", "KP"), seeds=(0, 1), max_trials_per_program=4), tmp_path, epochs=96)
     finish(experiment, tmp_path / "whole")
     draw, kills, log = random.Random(11), 0, ""
     for number in itertools.count():
