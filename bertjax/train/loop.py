@@ -7,7 +7,6 @@ reads the metrics of a chunk only after it has started the next.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-import jax
 import numpy as np
 from jax.sharding import PartitionSpec as P
 
@@ -37,6 +36,10 @@ class Fit:
     evaluations: list[Evaluation]
     seconds: float
     """Wall time of training and evaluating, compilation excluded."""
+    chunks: int
+    """Handed to the device in this process."""
+    waited_seconds: float
+    """Part of this process's `seconds` in which it waited for a chunk; evaluations are not counted."""
 
 
 @dataclass
@@ -117,7 +120,7 @@ def fit(
                 groups, metrics = chunk(*arguments)
                 run.started(metrics, steps)
                 if length not in pace.seconds_per_step:  # wait once per length, to learn its pace
-                    jax.block_until_ready(metrics)
+                    run.wait(metrics)
                     pace.seconds_per_step[length] = (run.elapsed() - began) / steps
                 if interrupts.received() or (checkpoints is not None and checkpoints.due()):
                     save()
@@ -132,7 +135,8 @@ def fit(
         if interrupts.received() or (checkpoints is not None and checkpoints.due(FINAL_SHARE)):
             save()
         interrupts.raise_if_received()
-    return Fit(groups if best is None else best.of(groups), run.history(), run.evaluations, run.elapsed())
+    return Fit(groups if best is None else best.of(groups), run.history(), run.evaluations, run.elapsed(),
+               run.started_chunks, run.waited)
 
 
 def predict_rows(
