@@ -149,7 +149,8 @@ def bench_study(command: BenchTrain, values: Mapping[str, Any]) -> StudyConfig:
         values: The data flags that are given.
     """
     methods = command.methods or ()
-    require("A" not in "".join(methods), f"bench train reads no augmented copies, so no methods with A; got {methods}")
+    require("A" not in "".join(methods), f"bench train reads no augmented copies, so no methods with A; got "
+                                     f"{', '.join(methods)}")
 
     def one(value: Any) -> tuple[Any] | None:
         return None if value is None else (value,)

@@ -30,12 +30,13 @@ def throughput_table(result: Mapping[str, Any]) -> Group:
         result: What `bertjax.sweep.throughput.bench_training` returns.
     """
     rounds = number_of("round", len(result["rounds"]))
-    table = Table("", title=f"{result['task']}, {number_of('trial', result['trials'])}, {rounds}")
-    for title in ("min", "median", "max"):
-        table.add_column(title, justify="right")
-    for title, name, unit, form in LINES:
+    title = Text(f"{result['task']}, {number_of('trial', result['trials'])}, {rounds}")  # Text: brackets are not markup
+    table = Table("", title=title)
+    for column in ("min", "median", "max"):
+        table.add_column(column, justify="right")
+    for line, name, unit, form in LINES:
         over = result["spread"][name]
-        table.add_row(title, *(format(over[which] / unit, form) for which in ("min", "median", "max")))
+        table.add_row(line, *(format(over[which] / unit, form) for which in ("min", "median", "max")))
     return Group(table, Text("\n".join(conditions(result))))
 
 

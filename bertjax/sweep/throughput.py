@@ -57,8 +57,13 @@ class Work(NamedTuple):
     rows that fill up a part of a batch.
     """
 
+    @property
+    def padding(self) -> float:
+        """Share of the computed tokens that are padding."""
+        return 1 - self.tokens / self.computed_tokens
 
-def work_of(config: BertConfig, lengths: np.ndarray, edges: Sequence[int], batch_size: int, trials: int) -> Work:
+
+def pass_work(config: BertConfig, lengths: np.ndarray, edges: Sequence[int], batch_size: int, trials: int) -> Work:
     """The work of one pass.
 
     Args:
@@ -71,6 +76,13 @@ def work_of(config: BertConfig, lengths: np.ndarray, edges: Sequence[int], batch
     computed = pass_flops(lambda _, length: length, config, lengths, edges, batch_size)
     flops = pass_flops(train_flops, config, lengths, edges, batch_size)
     return Work(trials * len(lengths), trials * int(lengths.sum()), trials * int(computed), trials * flops)
+
+
+def work_of(program: Program) -> Work:
+    """The work of one pass of a program without augmented copies."""
+    inputs = program.inputs
+    return pass_work(inputs.train_config, inputs.epoch_lengths, inputs.edges, program.trials[0].train.batch_size,
+                     len(program.trials))
 
 
 class Timed(NamedTuple):
@@ -151,7 +163,7 @@ def bench_training(
     (task,) = study.tasks
     logits, teacher = _teacher(study, task, mesh)
     parts = _programs(study, logits, mesh)
-    chunks, work, measured = _warm(parts), total(map(_work, parts)), []
+    chunks, work, measured = _warm(parts), total(map(work_of, parts)), []
     for number in range(rounds):
         timed = total(Timed.of(part.fit(made)) for part, made in zip(parts, chunks, strict=True))
         measured.append(timed._asdict() | rates(work, timed))
@@ -165,7 +177,7 @@ def bench_training(
         "methods": list(study.methods), "seeds": list(study.seeds), "trials": sum(len(part.trials) for part in parts),
         "rows": len(parts[0].inputs.epoch_lengths), "batch_size": study.train.batch_size, "dtype": study.train.dtype,
         "programs": [_description(part) for part in parts],
-        **work._asdict(), "padding": 1 - work.tokens / work.computed_tokens,
+        **work._asdict(), "padding": work.padding,
         **medians, "spread": over, "rounds": measured, **_peaks(parts, study.train.dtype, medians["model_flops_per_s"]),
         "compile_seconds": sum(made.seconds for made in compiled),
         "compilations": sum(len(made.compiled) for made in compiled),
@@ -220,12 +232,6 @@ def _warm(parts: Sequence[Program]) -> list[CompiledChunks]:
         part.fit(chunks, one_step_per_length(part.rows))
         made.append(chunks)
     return made
-
-
-def _work(part: Program) -> Work:
-    inputs = part.inputs
-    return work_of(inputs.train_config, inputs.epoch_lengths, inputs.edges, part.trials[0].train.batch_size,
-                   len(part.trials))
 
 
 def _description(part: Program) -> dict[str, Any]:
