@@ -144,12 +144,13 @@ def bench_training(
         profile: Folder for a trace of a step of each batch length.
 
     Returns:
-        Fit for JSON. Rates and seconds at the top are medians over the rounds, which are in `rounds` and whose least
-        and most are in `spread`. `padding` is the share of the computed tokens; `peak_flops_per_s` is that of a large
-        matrix product on the same devices (`bertjax.sweep.peaks.measured_peak`), `datasheet_flops_per_s` that of
-        bfloat16 by their datasheets, None if not known; `share_of_…` are `model_flops_per_s` over them.
-        `compile_cache_hits` counts the compilations that JAX's cache on disk spared. `peak_memory_bytes` is the most
-        up to the last round, loading and the teacher's forward pass included.
+        Fit for JSON. The fields of `Work` are those of a pass. Those of `Timed` and `rates` are medians over the
+        rounds, which are in `rounds` and whose least and most are in `spread`. `padding` is a share of the computed
+        tokens. `peak_flops_per_s` is that of a large matrix product on the same devices
+        (`bertjax.sweep.peaks.measured_peak`), `datasheet_flops_per_s` that of bfloat16 by their datasheets, None if
+        not known; `share_of_…` are `model_flops_per_s` over them. `compile_cache_hits` counts the compilations that
+        JAX's cache on disk spared. `peak_memory_bytes` is the most up to the last round, loading and the teacher's
+        forward pass included.
 
     Raises:
         InputError: The task or the model cannot be loaded, or the mesh does not fit the devices.

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 
@@ -98,7 +99,8 @@ def test_a_trace_has_the_operations_of_the_program(traced: tuple[dict[str, Any],
     events = json.loads(gzip.decompress(Path(made["perfetto"]).read_bytes()))["traceEvents"]
     operations = {(event.get("args") or {}).get("hlo_op", "") for event in events}
     assert any("dot" in name or "fusion" in name for name in operations)
-    assert Path(made["xplane"]).stat().st_size > 0 and made["tensorboard"] == str(folder)
+    planes = {plane.name for plane in jax.profiler.ProfileData.from_file(made["xplane"]).planes}
+    assert "/host:CPU" in planes and made["tensorboard"] == str(folder)
     assert Path(made["xplane"]).parent.parent == folder / "plugins" / "profile"  # where TensorBoard looks
 
 
