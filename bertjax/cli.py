@@ -25,6 +25,7 @@ from bertjax.cli_args import (
     BENCH,
     COMMANDS,
     BenchInference,
+    BenchTrain,
     Convert,
     Evaluate,
     Export,
@@ -53,7 +54,7 @@ if TYPE_CHECKING:
 ABOUT = f"bertjax {bertjax.__version__}: every subset of quantization (Q), distillation (K) and pruning (P) of a BERT."
 
 Command = (Sweep | Plan | Train | Evaluate | Predict | Report | Pick | Pack | Inspect | Export | BenchInference |
-           Convert)
+           BenchTrain | Convert)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -66,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     command: Command | None = None
     try:
         command = parse(argv)
-        if own_process and isinstance(command, Sweep | Train | Evaluate | Predict | BenchInference):
+        if own_process and isinstance(command, Sweep | Train | Evaluate | Predict | BenchInference | BenchTrain):
             restart_with_tuned_heap()
         prepare_process(getattr(command, "deterministic", False))
         run(command)
@@ -84,9 +85,7 @@ def parse(argv: Sequence[str]) -> Command:
     """The command that `argv` spells; leaves the process after help (0) and after arguments that are wrong (2)."""
     config = (tyro.conf.PositionalMetavarFromFieldName,)
     if argv and argv[0] == "bench":
-        # The None that tyro does not show makes two of what is one command yet, so that it has a name.
-        named = [Annotated[form, tyro.conf.subcommand(name)] for name, form in BENCH.items()]
-        kinds: Any = reduce(operator.or_, named, Annotated[None, tyro.conf.Suppress])
+        kinds: Any = reduce(operator.or_, [Annotated[form, tyro.conf.subcommand(name)] for name, form in BENCH.items()])
         return tyro.cli(kinds, prog="bertjax bench", description=COMMANDS["bench"].__doc__,
                         args=argv[1:] or ["--help"], config=config)
     if argv and argv[0] in COMMANDS:  # building one parser instead of seven saves 0.05 s
@@ -173,6 +172,9 @@ def run(command: Command) -> None:
         case BenchInference():
             from bertjax.cli_bench import bench_inference
             bench_inference(command, data_values(command.data))
+        case BenchTrain():
+            from bertjax.cli_bench import bench_study, bench_train
+            bench_train(command, settled(bench_study(command, data_values(command.data))))
         case Convert():
             from bertjax.model.torch_convert import convert_bin
             convert_bin(command.src, command.dst)

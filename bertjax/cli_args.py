@@ -10,11 +10,14 @@ from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional, arg
 
 from bertjax.cli_options import (
     DataOptions,
+    Dtype,
     GridOptions,
     Number,
     ProcessOptions,
+    QuantizeOptions,
     StudyOptions,
     Text,
+    Texts,
     Whole,
     Wholes,
     optional,
@@ -271,13 +274,49 @@ class BenchInference:
     """JSON with all numbers, the machine and the versions; for a run directory latency.csv in it is written anyway."""
 
 
-BENCH: dict[str, type] = {"inference": BenchInference}
+@dataclass(frozen=True, kw_only=True)
+class BenchTrain:
+    """Throughput of a sweep's training: trial-examples, tokens and FLOPs per second, and their share of the peak.
+
+    Passes over the training rows by the sweep's own compiled program; the teacher's forward pass is timed apart, and
+    evaluation is not. A table on a terminal, else JSON.
+    """
+
+    model: str
+    """Hub name or folder of the pretrained model, or `minilm`."""
+    task: Annotated[Text, arg(help_behavior_hint="(default: gloss-class, or your --train-file)")] = None
+    """A GLUE task or a bundled sample."""
+    layers: Whole = None
+    """Train only the first N layers; the teacher of K keeps all."""
+    methods: Annotated[Texts, arg(help_behavior_hint="(default: the eight subsets)")] = None
+    """Subsets of compressions: none Q K P QK QP KP QKP."""
+    seeds: Annotated[Wholes, arg(help_behavior_hint="(default: 0)")] = None
+    """Each is a trial of every method."""
+    data: OmitArgPrefixes[DataOptions] = field(default_factory=DataOptions)
+    batch_size: Whole = None
+    """Rows per step and trial."""
+    dtype: Dtype = None
+    """Compute type."""
+    epochs: Whole = None
+    """Of the sweep that is measured: the more, the more batch lengths pay for their compilation."""
+    quantize: OmitArgPrefixes[QuantizeOptions] = field(default_factory=QuantizeOptions)
+    mesh: Mesh = None
+    """Devices by axis."""
+    rounds: int = 3
+    """Passes over the training rows that count; a step of each batch length, before them, compiles and warms up."""
+    profile: Annotated[Union[None, Path], optional("FOLDER")] = None
+    """Also trace a step of each batch length there, for Perfetto, TensorBoard and XProf."""
+    output: Annotated[Union[None, Path], optional("FILE")] = None
+    """JSON with all numbers, the machine and the versions."""
+
+
+BENCH: dict[str, type] = {"inference": BenchInference, "train": BenchTrain}
 """What `bertjax bench` measures, by name."""
 
 
 @dataclass(frozen=True)
 class Bench:
-    """Measure speed: `bertjax bench inference --help`."""
+    """Measure speed: `bertjax bench inference --help`, `bertjax bench train --help`."""
 
 
 COMMANDS: dict[str, type] = {

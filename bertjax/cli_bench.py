@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bertjax.artifact.machine import cpu_count, limit_cpus
-from bertjax.cli_args import BenchInference
-from bertjax.cli_outputs import check_file
+from bertjax.cli_args import BenchInference, BenchTrain
+from bertjax.cli_outputs import check_file, check_writable
 from bertjax.config import require
+from bertjax.study import StudyConfig
+from bertjax.sweep.experiments import override
 
 if TYPE_CHECKING:
     from bertjax.data.sources import TaskData
@@ -138,3 +140,45 @@ def keep(result: Mapping[str, Any], targets: Mapping[str, Target]) -> list[Path]
     for folder in by_folder:
         Ledger(RunDir(folder)).write_tables()
     return written
+
+
+def bench_study(command: BenchTrain, values: Mapping[str, Any]) -> StudyConfig:
+    """The study whose training is measured.
+
+    Args:
+        values: The data flags that are given.
+    """
+    methods = command.methods or ()
+    require("A" not in "".join(methods), f"bench train reads no augmented copies, so no methods with A; got "
+                                     f"{', '.join(methods)}")
+
+    def one(value: Any) -> tuple[Any] | None:
+        return None if value is None else (value,)
+
+    study = StudyConfig("bench", model=command.model)
+    train = {name: getattr(command, name) for name in ("batch_size", "dtype", "epochs")}
+    return override(study, tasks=one(command.task), layers=one(command.layers), methods=command.methods,
+                    seeds=command.seeds, data=values, train=train, quantize=asdict(command.quantize))
+
+
+def bench_train(command: BenchTrain, study: StudyConfig) -> None:
+    """Measures, prints a table, or JSON where no one looks, and writes what the command asks for."""
+    require(command.rounds >= 1, f"--rounds must be at least 1, got {command.rounds}")
+    if command.output:
+        check_file(command.output)
+    if command.profile:
+        check_writable(command.profile, "--profile")
+    from bertjax.sweep.throughput import bench_training
+    result = bench_training(study, command.rounds, command.mesh, command.profile)
+    if command.output:
+        from bertjax.files import write_text
+        write_text(command.output, json.dumps(result, indent=1) + "\n")
+    if not sys.stdout.isatty():
+        print(json.dumps(result))
+        return
+    from rich.console import Console
+
+    from bertjax.report.throughput_table import throughput_table
+    Console().print(throughput_table(result))
+    if command.output:
+        print(f"written: {command.output}")

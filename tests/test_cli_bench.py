@@ -47,7 +47,8 @@ def test_bench_help_is_fast_and_imports_nothing_heavy() -> None:
     program = ("import sys, bertjax.cli\ntry:\n    bertjax.cli.main(['bench', *sys.argv[1:]])\nfinally:\n"
                "    print(sorted({'jax', 'numpy', 'transformers', 'rich', 'onnxruntime'} & set(sys.modules)),"
                " file=sys.stderr)")
-    for argv, said in ((["--help"], "inference"), ([], "inference"), (["inference", "--help"], "--batch-sizes")):
+    for argv, said in ((["--help"], "inference"), ([], "train"), (["inference", "--help"], "--batch-sizes"),
+                       (["train", "--help"], "--profile")):
         done = subprocess.run([sys.executable, "-c", program, *argv], capture_output=True, text=True, check=True)
         assert done.stderr == "[]\n" and "usage: bertjax bench" in done.stdout and said in done.stdout
 

@@ -54,6 +54,12 @@ DEVICES = {device.name: device for device in (
 )}
 """Cloud TPUs and NVIDIA's cards by their datasheets (dense bfloat16), and one core of a CPU."""
 
+KINDS = {
+    "TPU v4": "v4", "TPU v5 lite": "v5e", "TPU v5": "v5p", "TPU v6 lite": "v6e",
+    "NVIDIA A100-SXM4-40GB": "a100", "NVIDIA A100-SXM4-80GB": "a100", "NVIDIA A100-PCIE-40GB": "a100",
+    "NVIDIA A100 80GB PCIe": "a100", "NVIDIA H100 80GB HBM3": "h100", "NVIDIA H200": "h200",
+}
+"""Names in `DEVICES` by what JAX calls the kind of a device; other forms of a card, as the H100 PCIe, are slower."""
 
 CONTAINER_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 """Where Linux says how much memory a container may take."""
@@ -71,6 +77,12 @@ def parse_device(text: str) -> tuple[Device, int]:
     require(name in DEVICES and chips > 0, f"device must be one of {', '.join(DEVICES)}, with chips like v5e:2x4, "
                                            f"h100:8 or cpu:16; got {text!r}")
     return DEVICES[name], chips
+
+
+def datasheet(device_kind: str) -> Device | None:
+    """What is known of a device that JAX calls so; None if nothing is."""
+    name = KINDS.get(device_kind)
+    return None if name is None else DEVICES[name]
 
 
 def devices_here() -> Devices:

@@ -12,19 +12,18 @@ import numpy as np
 from jax.sharding import Mesh
 
 from bertjax.compress.prune import apply_masks
-from bertjax.data.batches import Schedule, train_schedule, with_copies
 from bertjax.data.examples import SELECTION
 from bertjax.params import Params
 from bertjax.study import TrialConfig
-from bertjax.sweep.inputs import EVAL_BATCH_SIZE, TaskInputs
+from bertjax.sweep.inputs import TaskInputs
 from bertjax.sweep.outcome import Outcome, outcome, split_score
-from bertjax.sweep.starts import Starts, with_word_embeddings
+from bertjax.sweep.program import Program
+from bertjax.sweep.starts import with_word_embeddings
 from bertjax.train.checkpoint import Checkpoints
-from bertjax.train.loop import Fit, fit
+from bertjax.train.loop import Fit
 from bertjax.train.processes import from_first
-from bertjax.train.program import CompiledChunks, one_trial, place_group, place_schedule, place_table, program_spec
+from bertjax.train.program import CompiledChunks, one_trial
 from bertjax.train.running import Evaluation, Listener
-from bertjax.train.trial import Order, orders_of, split_groups
 from bertjax.train.vocabulary import accumulated_decay
 
 
@@ -68,26 +67,16 @@ def execute(
         chunks: What another program compiled; this one takes of it what fits, and adds to it.
         checkpoints: Those of these trials: where they go on from, and what they write.
     """
-    groups = split_groups(trials)
-    orders = orders_of(trials)
-    rows = _schedule(trials[0], inputs, orders)
-    total_steps = len(rows.bucket)
-    starts = Starts(inputs, {})
-    placed = [place_group(group, starts.used, orders, total_steps, mesh) for group in groups.values()]
-    spec = program_spec(trials, inputs.train_config, inputs.data.task.regression, part_tokens)
-    if chunks is None or (chunks.spec, chunks.mesh) != (spec, mesh):
-        chunks = CompiledChunks(spec, mesh)
+    program = Program(trials, inputs, mesh, teacher_logits, part_tokens)
+    rows, total_steps = program.rows, len(program.rows.bucket)
+    chunks = program.chunks(chunks)
     compiled, compile_seconds = len(chunks.compiled), chunks.seconds
-    fitted = fit(
-        chunks, tuple(state for state, _ in placed), tuple(numbers for _, numbers in placed),
-        place_table(inputs.rows.table(inputs.config.num_labels, teacher_logits), mesh),
-        rows, place_schedule(rows.row_index, rows.row_weight, mesh),
-        eval_rows=inputs.rows.dev_rows, lengths=inputs.rows.lengths, eval_edges=inputs.eval_edges,
-        eval_batch_size=EVAL_BATCH_SIZE, listener=listener, steps_per_chunk=steps_per_chunk,
+    fitted = program.fit(
+        chunks, eval_rows=inputs.rows.dev_rows, listener=listener, steps_per_chunk=steps_per_chunk,
         checkpoints=checkpoints,
         scorer=partial(_select_scores, inputs, trials[0].select_epoch) if trials[0].select_epoch else None,
     )
-    places = {trial: (g, i) for g, group in enumerate(groups.values()) for i, trial in enumerate(group)}
+    places = {trial: (g, i) for g, group in enumerate(program.groups.values()) for i, trial in enumerate(group)}
     share = fitted.seconds / len(trials)
     outcomes = [_outcome(trial, inputs, fitted, *places[trial], share) for trial in trials]
     # One word for all processes: they bring the parameters of the same trials home.
@@ -103,21 +92,11 @@ def execute(
         trained, masks = one_trial((state.params, state.masks), index)
         trained = jax.tree.map(np.asarray, apply_masks(trained, masks))
         decay = accumulated_decay(trial, total_steps, epochs[trial] * rows.steps_per_epoch)
-        table = starts.whole(trial)["bert"]["embeddings"]["word_embeddings"]["embedding"]
+        table = program.starts.whole(trial)["bert"]["embeddings"]["word_embeddings"]["embedding"]
         return with_word_embeddings(trained, lambda used: inputs.rows.vocabulary.restore(table, used, decay))
 
     cost = Cost(fitted.seconds, chunks.seconds - compile_seconds, len(chunks.compiled) - compiled, examples)
     return Executed(outcomes, params, cost, chunks)
-
-
-def _schedule(trial: TrialConfig, inputs: TaskInputs, orders: Sequence[Order]) -> Schedule:
-    """The rows of every step, for trials that train like `trial`."""
-    seeds = [order.seed for order in orders]
-    schedule = train_schedule(inputs.epoch_lengths, inputs.edges, trial.train.batch_size, trial.train.epochs, seeds,
-                              inputs.buckets)
-    if trial.texts_per_row > 1:
-        return schedule
-    return with_copies(schedule, len(inputs.rows.train), [order.copies for order in orders], seeds)
 
 
 def _select_scores(inputs: TaskInputs, on: str, evaluation: Evaluation) -> list[np.ndarray]:

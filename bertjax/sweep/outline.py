@@ -64,13 +64,13 @@ class Outline:
     def trial_flops(self) -> float:
         """Operations of one trial: its training, and its evaluation after every epoch."""
         return self.epochs * (
-            _flops(train_flops, self.config, self.epoch_lengths, self.edges, self.batch_size)
-            + _flops(forward_flops, self.config, self.dev_lengths, self.eval_edges, EVAL_BATCH_SIZE))
+            pass_flops(train_flops, self.config, self.epoch_lengths, self.edges, self.batch_size)
+            + pass_flops(forward_flops, self.config, self.dev_lengths, self.eval_edges, EVAL_BATCH_SIZE))
 
     @property
     def outputs_flops(self) -> float:
         """Operations of a forward pass over the training rows: a teacher's outputs, without the copies."""
-        return _flops(forward_flops, self.config, self.epoch_lengths, self.eval_edges, EVAL_BATCH_SIZE)
+        return pass_flops(forward_flops, self.config, self.epoch_lengths, self.eval_edges, EVAL_BATCH_SIZE)
 
 
 def outline(trials: Sequence[TrialConfig]) -> Outline:
@@ -114,11 +114,12 @@ def _spread(lengths: np.ndarray, count: int) -> np.ndarray:
     return lengths[np.linspace(0, len(lengths) - 1, count).round().astype(int)]
 
 
-def _flops(
+def pass_flops(
     per_row: Callable[[BertConfig, int], int], config: BertConfig, lengths: np.ndarray, edges: Sequence[int],
     batch_size: int,
 ) -> float:
-    """Operations of one pass over rows of these lengths."""
+    """Operations of one pass over rows of these lengths in batches, with those for padding and for the rows that fill
+    up the last batch."""
     batches = batches_per_bucket(lengths, edges, batch_size)
     return float(sum(int(count) * batch_size * per_row(config, edge)
                      for count, edge in zip(batches, edges, strict=True)))

@@ -8,7 +8,7 @@ import time
 import zipfile
 import zlib
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from bertjax.sweep.starts import with_word_embeddings
 from bertjax.train.loop import predict_rows
 from bertjax.train.processes import from_all
 from bertjax.train.program import CompiledChunks, place_group, place_table, program_spec
+from bertjax.train.state import Table, TrainState
 from bertjax.train.trial import orders_of
 
 log = logging.getLogger(__name__)
@@ -91,18 +92,40 @@ def teacher_logits(
         log.info("teacher outputs of %s: read from the cache", trial.task)
         return cached
     start = time.perf_counter()
-    used = with_word_embeddings(params, inputs.rows.vocabulary.take)
-    state, _ = place_group([trial], lambda _: used, orders_of([trial]), 1, mesh)
-    spec = program_spec([trial], inputs.train_config, inputs.data.task.regression)
-    chunks = chunks or CompiledChunks(spec, mesh)
-    compiled_before = chunks.seconds
-    table = place_table(inputs.rows.table(inputs.config.num_labels), mesh)
-    (logits,) = predict_rows(chunks, (state,), table, inputs.rows.texts, inputs.rows.lengths, inputs.eval_edges,
-                             EVAL_BATCH_SIZE)
+    forward = TeacherForward.of(trial, params, inputs, mesh, chunks)
+    compiled_before = forward.chunks.seconds
+    logits = forward(inputs.rows.texts)
     log.info("teacher outputs of %s: %d rows in %.1f s, of which %.1f s compiling",
-             trial.task, shape[0], time.perf_counter() - start, chunks.seconds - compiled_before)
-    _write(path, logits[0])
-    return logits[0]
+             trial.task, shape[0], time.perf_counter() - start, forward.chunks.seconds - compiled_before)
+    _write(path, logits)
+    return logits
+
+
+@dataclass(frozen=True)
+class TeacherForward:
+    """A teacher's forward pass over rows of its task."""
+
+    inputs: TaskInputs
+    chunks: CompiledChunks
+    state: TrainState
+    table: Table
+
+    @classmethod
+    def of(
+        cls, trial: TrialConfig, params: Params, inputs: TaskInputs, mesh: Mesh, chunks: CompiledChunks | None = None
+    ) -> TeacherForward:
+        """The placed teacher; arguments as those of `teacher_logits`."""
+        used = with_word_embeddings(params, inputs.rows.vocabulary.take)
+        state, _ = place_group([trial], lambda _: used, orders_of([trial]), 1, mesh)
+        spec = program_spec([trial], inputs.train_config, inputs.data.task.regression)
+        table = place_table(inputs.rows.table(inputs.config.num_labels), mesh)
+        return cls(inputs, chunks or CompiledChunks(spec, mesh), state, table)
+
+    def __call__(self, rows: range) -> Float[np.ndarray, "rows labels"]:
+        """The outputs for rows of the table."""
+        (logits,) = predict_rows(self.chunks, (self.state,), self.table, rows, self.inputs.rows.lengths,
+                                 self.inputs.eval_edges, EVAL_BATCH_SIZE)
+        return logits[0]
 
 
 def _content_hash(trial: TrialConfig, params: Params, inputs: TaskInputs) -> str:

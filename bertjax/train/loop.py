@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-import jax
 import numpy as np
 from jax.sharding import PartitionSpec as P
 
@@ -39,6 +38,10 @@ class Fit:
     evaluations: list[Evaluation]
     seconds: float
     """Wall time of training and evaluating, compilation excluded."""
+    chunks: int
+    """Handed to the device in this process."""
+    waited_seconds: float
+    """Part of this process's `seconds` in which it waited for a chunk; evaluations are not counted."""
 
 
 @dataclass
@@ -170,7 +173,7 @@ def fit(
                 groups, metrics = chunk(*arguments)
                 run.started(metrics, steps)
                 if length not in pace:  # wait once per length, to learn its pace
-                    jax.block_until_ready(metrics)
+                    run.wait(metrics)
                     pace[length] = (run.elapsed() - began) / steps
             if end % rows.steps_per_epoch == 0 and len(eval_rows) and run.lacks_evaluation(end // rows.steps_per_epoch):
                 run.finish()
@@ -181,7 +184,8 @@ def fit(
         run.finish()
         # The last step too, if it took long to get there: scoring and packing the trials can be broken off as well.
         turns.next(groups, share=FINAL_SHARE)
-    return Fit(groups if best is None else best.of(groups), run.history(), run.evaluations, run.elapsed())
+    return Fit(groups if best is None else best.of(groups), run.history(), run.evaluations, run.elapsed(),
+               run.started_chunks, run.waited)
 
 
 def predict_rows(

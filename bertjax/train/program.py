@@ -2,7 +2,8 @@
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
@@ -68,6 +69,8 @@ class CompiledChunks:
     mesh: Mesh
     seconds: float = 0.0
     """Spent compiling so far."""
+    from_cache: int = 0
+    """How many of the compiled chunks JAX found in its cache on disk."""
     compiled: dict[ChunkKey, Any] = field(default_factory=dict)
 
     @property
@@ -86,7 +89,9 @@ class CompiledChunks:
             return self.compiled[key]
         start = time.perf_counter()
         make = {"train": train_chunk, "eval": eval_chunk}[kind]
-        self.compiled[key] = make(self.spec, self.mesh, length).lower(*arguments).compile()
+        with cache_hits() as hits:
+            self.compiled[key] = make(self.spec, self.mesh, length).lower(*arguments).compile()
+        self.from_cache += bool(hits)
         from_all(None)  # CPU collectives wait 30 s for the others at their first use, and compilers differ in speed
         self.seconds += time.perf_counter() - start
         log.info("compiled the %s chunk for %d tokens in %.1f s (%d compiled so far)",
@@ -103,6 +108,22 @@ class CompiledChunks:
         analysis = self.compile("train", length, *arguments).memory_analysis()
         if analysis is not None:  # not every version of the compiler tells
             reserve(analysis.temp_size_in_bytes)
+
+
+@contextmanager
+def cache_hits() -> Iterator[list[str]]:
+    """Lists an event for every program that JAX reads from its cache on disk instead of compiling it."""
+    hits: list[str] = []
+
+    def listen(event: str, **_: Any) -> None:
+        if event == "/jax/compilation_cache/cache_hits":
+            hits.append(event)
+
+    jax.monitoring.register_event_listener(listen)
+    try:
+        yield hits
+    finally:
+        jax.monitoring.unregister_event_listener(listen)
 
 
 def place(tree: Any, specs: Any, mesh: Mesh) -> Any:

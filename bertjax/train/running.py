@@ -110,6 +110,10 @@ class Run:
     """Of training, in processes before this one."""
     begun: float = field(default_factory=time.perf_counter)
     compiled_before: float = field(init=False)
+    started_chunks: int = 0
+    """Handed to the device in this process."""
+    waited: float = 0.0
+    """Seconds in which this process had nothing to do until the device had finished a chunk."""
 
     def __post_init__(self) -> None:
         self.compiled_before = self.chunks.seconds
@@ -128,6 +132,13 @@ class Run:
         metrics = everywhere(metrics)  # now: after the chunk that follows it would wait for that one
         self.finish()
         self.pending = metrics, steps
+        self.started_chunks += 1
+
+    def wait(self, metrics: tuple[StepMetrics, ...]) -> None:
+        """Waits until a chunk is finished."""
+        began = time.perf_counter()
+        jax.block_until_ready(metrics)
+        self.waited += time.perf_counter() - began
 
     def finish(self) -> None:
         """Waits for the pending chunk and reads its metrics."""
@@ -135,6 +146,7 @@ class Run:
             return
         metrics, steps = self.pending
         self.pending = None
+        self.wait(metrics)
         host = jax.tree.map(lambda values: np.asarray(values)[:steps], metrics)
         self.read.append(host)
         self.step += steps

@@ -13,7 +13,6 @@ import json
 import os
 import sys
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -29,26 +28,21 @@ import numpy as np
 from etils import epath
 
 from bertjax.config import FLOAT, BertConfig, DataConfig, TrainConfig
-from bertjax.data.batches import Schedule, choose_edges, padding_fraction, train_schedule
+from bertjax.data.batches import choose_edges
 from bertjax.model import bert
 from bertjax.params import EMBEDDINGS, Params, select
 from bertjax.study import StudyConfig, TrialConfig
-from bertjax.sweep.inputs import EVAL_BATCH_SIZE, TaskInputs, task_inputs
-from bertjax.sweep.starts import Starts
+from bertjax.sweep.inputs import TaskInputs, task_inputs
+from bertjax.sweep.program import Program, one_step_per_length
+from bertjax.sweep.starts import load_start
+from bertjax.sweep.teacher import TeacherForward
+from bertjax.sweep.throughput import Timed, rates, timed_forward, work_of
 from bertjax.train import step
 from bertjax.train.checkpoint import Checkpoints
-from bertjax.train.loop import Fit, fit, predict_rows
 from bertjax.train.mesh import make_mesh
-from bertjax.train.program import (
-    CompiledChunks,
-    part_tokens,
-    place_group,
-    place_schedule,
-    place_table,
-    program_spec,
-)
+from bertjax.train.program import CompiledChunks, part_tokens
 from bertjax.train.state import Hparams, Losses, StepMetrics
-from bertjax.train.trial import orders_of, split_groups, student_trials, students
+from bertjax.train.trial import student_trials, students
 from experiments.bench.step_profile import profiled
 
 SECONDS_DIGITS = 3
@@ -76,7 +70,6 @@ class Side:
             learning_rates=(5e-5,), data=DataConfig(data_dir=str(args.data_dir)),
             train=TrainConfig(reinit_pooler=True),
         )
-        self.starts = Starts(self.inputs, {})
         self.programs: dict[Any, CompiledChunks] = {}
 
     @cached_property
@@ -85,17 +78,13 @@ class Side:
         trials = self.trials(self.study.methods, (0,))
         inputs = task_inputs(trials)
         lengths = inputs.rows.lengths[: len(inputs.rows.train)]
-        return replace(inputs, edges=choose_edges(lengths, self.buckets, self.study.train.batch_size))
+        edges = choose_edges(lengths, self.buckets, self.study.train.batch_size)
+        return replace(inputs, epoch_lengths=lengths[: self.rows], buckets=edges, edges=edges)
 
     def trials(self, methods: Sequence[str], seeds: Sequence[int]) -> list[TrialConfig]:
         """Trials as a study makes them."""
         study = replace(self.study, methods=tuple(methods), seeds=tuple(seeds))
         return student_trials(study, "sst2", students(study)[0])
-
-    def schedule(self, seeds: Sequence[int]) -> Schedule:
-        """One pass over the rows."""
-        lengths = self.inputs.rows.lengths[: self.rows]
-        return train_schedule(lengths, self.inputs.edges, self.study.train.batch_size, 1, seeds)
 
     @cached_property
     def teacher(self) -> tuple[np.ndarray, dict[str, float]]:
@@ -105,19 +94,12 @@ class Side:
         """
         trial = replace(self.trials(("none",), (0,))[0], num_hidden_layers=None)
         inputs = replace(task_inputs([trial]), eval_edges=self.inputs.eval_edges)
-        state, _ = place_group([trial], Starts(inputs, {}).used, orders_of([trial]), 1, self.mesh)
-        chunks = CompiledChunks(program_spec([trial], inputs.train_config, regression=False), self.mesh)
-        table = place_table(inputs.rows.table(inputs.config.num_labels), self.mesh)
-        taken = []
-        for _ in range(2):  # the first compiles and warms up
-            start, compiling = time.perf_counter(), chunks.seconds
-            (logits,) = predict_rows(chunks, (state,), table, range(self.rows), inputs.rows.lengths, inputs.eval_edges,
-                                     EVAL_BATCH_SIZE)
-            taken.append(time.perf_counter() - start - (chunks.seconds - compiling))
+        forward = TeacherForward.of(trial, load_start(trial, inputs).params, inputs, self.mesh)
+        logits, seconds = timed_forward(forward, range(self.rows))
         column = np.zeros((len(inputs.rows.train), inputs.config.num_labels), np.float32)
-        column[: self.rows] = logits[0]
-        return column, {"teacher_seconds": round(taken[-1], SECONDS_DIGITS),
-                        "teacher_rows_per_s": round(self.rows / taken[-1], 1)}
+        column[: self.rows] = logits
+        return column, {"teacher_seconds": round(seconds, SECONDS_DIGITS),
+                        "teacher_rows_per_s": round(self.rows / seconds, 1)}
 
     def run(self, methods: Sequence[str], seeds: Sequence[int], ablate: str | None = None, profile: bool = False,
             checkpoint_seconds: float | None = None) -> dict[str, Any]:
@@ -130,61 +112,41 @@ class Side:
         teacher_logits, teacher = self.teacher if any(t.distill_weight for t in trials) else (None, {})
         if ablate in TRIALS:
             trials = [TRIALS[ablate](trial) for trial in trials]
-        groups, schedule = split_groups(trials), self.schedule(seeds)
-        key = tuple((quantize, len(group)) for quantize, group in groups.items()), tuple(seeds), ablate
+        inputs = replace(self.inputs, config=CONFIGS.get(ablate, lambda config: config)(self.inputs.config))
+        part = None if ablate == "parts" else part_tokens(inputs.train_config, "cpu")
+        program = Program(trials, inputs, self.mesh, teacher_logits, part, epochs=1)
+        key = tuple((quantize, len(group)) for quantize, group in program.groups.items()), tuple(seeds), ablate
         with PATCHES.get(ablate, nullcontext)():
             if key not in self.programs:
-                inputs = replace(self.inputs, config=CONFIGS.get(ablate, lambda config: config)(self.inputs.config))
-                part = None if ablate == "parts" else part_tokens(inputs.train_config, "cpu")
-                spec = program_spec(trials, inputs.train_config, regression=False, part_tokens=part)
-                self.programs[key] = CompiledChunks(spec, self.mesh)
-                self.fit(key, trials, seeds, one_step_per_length(schedule), teacher_logits)
+                self.programs[key] = program.chunks()
+                program.fit(self.programs[key], one_step_per_length(program.rows))
+            chunks = self.programs[key]
             with tempfile.TemporaryDirectory() as folder:
                 checkpoints = None if checkpoint_seconds is None else Counted(epath.Path(folder), checkpoint_seconds)
-                fitted = self.fit(key, trials, seeds, schedule, teacher_logits, checkpoints)
+                timed = Timed.of(program.fit(chunks, checkpoints=checkpoints))
                 stored = {} if checkpoints is None else {
                     "checkpoints": checkpoints.written, "checkpoint_bytes": newest_bytes(Path(folder))}
-            parts = self.profile(key, trials, seeds, schedule, teacher_logits) if profile else {}
-        chunks, examples = self.programs[key], self.rows * len(trials)
+            parts = self.profile(program, chunks) if profile else {}
+        work = work_of(program)
         return {
-            "trial_examples_per_s": round(examples / fitted.seconds, 2),
-            "seconds": round(fitted.seconds, SECONDS_DIGITS), "trials": len(trials), "steps": len(schedule.bucket),
+            "trial_examples_per_s": round(rates(work, timed)["trial_examples_per_s"], 2),
+            "seconds": round(timed.seconds, SECONDS_DIGITS), "trials": len(trials), "steps": len(program.rows.bucket),
             "compile_seconds": round(chunks.seconds, SECONDS_DIGITS), "compilations": len(chunks.compiled),
-            "edges": schedule.edges, "padding": round(self.padding(), 4), **teacher,
+            "edges": program.rows.edges, "padding": round(work.padding, 4), **teacher,
             "rows": self.rows, "jax": version("jax"), "cores": len(os.sched_getaffinity(0)), **parts, **stored,
         }
 
-    def fit(self, key: Any, trials: Sequence[TrialConfig], seeds: Sequence[int], steps: Schedule,
-            teacher_logits: np.ndarray | None, checkpoints: Checkpoints | None = None) -> Fit:
-        """Trains from the start; `steps` may be some of the schedule's, whose arrays have the shapes compiled for."""
-        whole = self.schedule(seeds)
-        placed = [place_group(group, self.starts.used, orders_of(trials), len(whole.bucket), self.mesh)
-                  for group in split_groups(trials).values()]
-        states, numbers = jax.block_until_ready(tuple(zip(*placed, strict=True)))
-        return fit(
-            self.programs[key], states, numbers,
-            place_table(self.inputs.rows.table(self.inputs.config.num_labels, teacher_logits), self.mesh),
-            steps, place_schedule(whole.row_index, whole.row_weight, self.mesh), eval_rows=range(0),
-            lengths=self.inputs.rows.lengths, eval_edges=self.inputs.eval_edges, eval_batch_size=EVAL_BATCH_SIZE,
-            checkpoints=checkpoints,
-        )
-
-    def profile(self, key: Any, trials: Sequence[TrialConfig], seeds: Sequence[int], schedule: Schedule,
-                teacher_logits: np.ndarray | None) -> dict[str, dict[str, float]]:
+    def profile(self, program: Program, chunks: CompiledChunks) -> dict[str, dict[str, float]]:
         """Seconds of each part of the step, threads added up; one trace per length, whose operations share names."""
         seconds: Counter[str] = Counter()
-        for index, length in enumerate(schedule.edges):
-            bucket = schedule.bucket[schedule.bucket == index]
+        for index, length in enumerate(program.rows.edges):
+            bucket = program.rows.bucket[program.rows.bucket == index]
             if len(bucket):
-                same = replace(schedule, bucket=bucket, steps_per_epoch=len(bucket))
-                (hlo,) = (chunk.as_text() for made, chunk in self.programs[key].compiled.items()
+                same = replace(program.rows, bucket=bucket, steps_per_epoch=len(bucket))
+                (hlo,) = (chunk.as_text() for made, chunk in chunks.compiled.items()
                           if (made.kind, made.length) == ("train", length))
-                seconds += profiled(partial(self.fit, key, trials, seeds, same, teacher_logits), hlo)
+                seconds += profiled(partial(program.fit, chunks, same), hlo)
         return {"parts": {part: round(taken, SECONDS_DIGITS) for part, taken in seconds.most_common()}}
-
-    def padding(self) -> float:
-        """Share of the tokens computed on these rows; a pass over the whole task has less."""
-        return padding_fraction(self.inputs.rows.lengths[: self.rows], self.inputs.edges, self.study.train.batch_size)
 
 
 def newest_bytes(folder: Path) -> int:
@@ -192,12 +154,6 @@ def newest_bytes(folder: Path) -> int:
     newest = max((place for place in folder.iterdir() if place.name.isdigit()), key=lambda place: int(place.name),
                  default=folder)
     return sum(file.stat().st_size for file in newest.rglob("*") if file.is_file())
-
-
-def one_step_per_length(schedule: Schedule) -> Schedule:
-    """A step of each batch length: compiles and runs them all."""
-    bucket = np.unique(schedule.bucket)
-    return replace(schedule, bucket=bucket, steps_per_epoch=len(bucket))
 
 
 def descend(params: Params, opt_state: Any, hparams: Hparams, grads: Params, losses: Losses, *, step: Any) -> Any:

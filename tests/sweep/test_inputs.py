@@ -12,9 +12,11 @@ import pytest
 from bertjax.config import BertConfig, DataConfig, TrainConfig
 from bertjax.data.batches import choose_edges, padding_fraction
 from bertjax.study import StudyConfig, TrialConfig
-from bertjax.sweep import execute, inputs
+from bertjax.sweep import inputs
 from bertjax.sweep.inputs import MAX_PADDING, task_inputs, train_buckets, train_edges
-from bertjax.train.trial import orders_of, student_trials, students
+from bertjax.sweep.program import Program
+from bertjax.train.mesh import make_mesh
+from bertjax.train.trial import student_trials, students
 
 CONFIG = BertConfig(vocab_size=100, hidden_size=384, num_hidden_layers=6, num_attention_heads=12,
                     intermediate_size=1536)
@@ -74,7 +76,7 @@ def test_a_trial_reads_the_same_rows_whatever_is_trained_beside_it(
     trials = grid(study, copies)
     together, alone = task_inputs(trials), task_inputs(trials[:1])
     assert together.buckets == alone.buckets and len(alone.edges) < len(together.edges)
-    whole, own = (execute._schedule(trials[0], made, orders_of(part))
+    whole, own = (Program(part, made, make_mesh((1, 1))).rows
                   for made, part in ((together, trials), (alone, trials[:1])))
     np.testing.assert_array_equal(whole.row_index[0], own.row_index[0])
     np.testing.assert_array_equal(whole.row_weight, own.row_weight)
