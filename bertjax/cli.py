@@ -1,4 +1,4 @@
-"""The command line: the one file that knows every stage. Stages are imported when a command needs them.
+"""The command line: the commands and how each ends. Stages are imported when a command needs them.
 
 Exit codes: 0, 1 if trials failed, 2 for input that cannot work (one line says why), 75 if another process of the same
 mesh is gone, 130 after Ctrl-C, 143 after SIGTERM.
@@ -11,12 +11,10 @@ import logging
 import operator
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, replace
+from collections.abc import Sequence
 from functools import partial, reduce
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TextIO
+from typing import Annotated, Any, TextIO
 
 import tyro
 
@@ -41,15 +39,10 @@ from bertjax.cli_args import (
 )
 from bertjax.cli_end import one_of_several, say_why
 from bertjax.cli_executor import executor_of, prepare_executor
-from bertjax.cli_outputs import check_writable
+from bertjax.cli_study import checked_study, data_values, rehearsed, settled, study_of, taken_away
 from bertjax.config import InputError, require
-from bertjax.files import is_remote
 from bertjax.heap import restart_with_tuned_heap
 from bertjax.study import StudyConfig
-from bertjax.sweep.experiments import load_study, override
-
-if TYPE_CHECKING:
-    from bertjax.cli_options import DataOptions, GridOptions, StudyOptions
 
 ABOUT = f"bertjax {bertjax.__version__}: every subset of quantization (Q), distillation (K) and pruning (P) of a BERT."
 
@@ -187,94 +180,6 @@ def run(command: Command) -> None:
         case Inspect():
             from bertjax.report.inspection import show_model
             show_model(command.artifact, command.png)
-
-
-def study_of(command: Sweep | Plan) -> StudyConfig:
-    """The experiment's study with the command's overrides."""
-    return settled(override(load_study(command.experiment), **overrides(command.grid, command)))
-
-
-def checked_study(command: Sweep | Train) -> tuple[StudyConfig, bool]:
-    """The study to run, and whether its run directory is new, which is made. Bad flags are known without JAX, which
-    takes long to import."""
-    study = study_of(command) if isinstance(command, Sweep) else train_study(command)
-    if is_remote(command.run_dir):
-        return study, False
-    new = not os.path.exists(command.run_dir)
-    check_writable(Path(command.run_dir))
-    return study, new
-
-
-def rehearsed(command: Sweep, study: StudyConfig) -> StudyConfig:
-    """The study, or with `--smoke` its rehearsal, whose largest programs are lowered here."""
-    if not command.smoke:
-        return study
-    from bertjax.sweep.inputs import cache_dir
-    from bertjax.sweep.smoke import lower_largest, smoke_study
-    folder = cache_dir() if is_remote(command.run_dir) else Path(command.run_dir)
-    check_writable(folder)
-    from bertjax.train.processes import in_turns
-    with in_turns():  # into one folder, or into one of each machine
-        made = smoke_study(study, folder / "smoke")
-    lower_largest(study, command.mesh if command.executor == "local" else None)  # tasks have other devices
-    return made
-
-
-TRAIN_NEEDS = {"sparsity": "P", "distill_weight": "K", "temperature": "K", "copies": "KA"}
-"""Flags of `train` that mean nothing without one of these compressions."""
-
-
-def train_study(command: Train) -> StudyConfig:
-    """A study of one trial."""
-    for name, letters in TRAIN_NEEDS.items():
-        require(getattr(command, name) is None or not set(letters).isdisjoint(command.methods),
-                f"--{name.replace('_', '-')} is for methods with {' or '.join(letters)}; got --methods "
-                f"{command.methods}")
-
-    def one(value: Any) -> tuple[Any] | None:
-        return None if value is None else (value,)
-
-    study = StudyConfig("train", model=command.model, methods=(command.methods,))
-    return settled(override(
-        study, tasks=one(command.task), layers=one(command.layers), sparsities=one(command.sparsity),
-        learning_rates=one(command.learning_rate), distill_weights=one(command.distill_weight),
-        temperatures=one(command.temperature), seeds=one(command.seed), copies=one(command.copies),
-        **overrides(None, command)))
-
-
-def settled(study: StudyConfig) -> StudyConfig:
-    """The study with names in their one spelling, so that `SST-2` and `sst2` are the same trial."""
-    from bertjax.data.tasks import find_task
-    if study.data.train_file is None:
-        study = replace(study, tasks=tuple(find_task(task).name for task in study.tasks))
-    else:
-        require(len(study.tasks) == 1, f"own data is one task, got {', '.join(study.tasks)}")
-    return study
-
-
-def overrides(grid: GridOptions | None, options: StudyOptions) -> dict[str, Any]:
-    """Flags as the arguments of `override`."""
-    parts = {"data": data_values(options.data)}
-    parts |= {name: asdict(getattr(options, name)) for name in ("train", "quantize", "prune", "augment", "teacher")}
-    return (asdict(grid) if grid else {}) | parts | {
-        name: getattr(options, name) for name in ("budget", "select_on", "select_epoch")}
-
-
-def data_values(options: DataOptions) -> dict[str, Any]:
-    """The data flags that are given; a switch that is off is not given."""
-    return {name: value for name, value in asdict(options).items() if value is not None and value is not False}
-
-
-@contextmanager
-def taken_away(run_dir: str, new: bool) -> Iterator[None]:
-    """Within, bad input takes a new run directory away again, as long as nothing is in it."""
-    try:
-        yield
-    except InputError:
-        if new:
-            with suppress(OSError):  # something is in it
-                os.rmdir(run_dir)
-        raise
 
 
 def run_sweep(study: StudyConfig, run_dir: str, **options: Any) -> None:

@@ -20,7 +20,7 @@ import pandas
 import pytest
 
 import bertjax
-from bertjax import cli, cli_options
+from bertjax import cli, cli_options, cli_study
 from bertjax.cli_args import COMMANDS, Plan, Predict, Sweep, Train
 from bertjax.cli_predict import texts_of
 from bertjax.config import (
@@ -100,7 +100,7 @@ def test_sweep_flags_reach_the_study() -> None:
         "--known k.csv")])
     assert isinstance(command, Sweep) and command.known == Path("k.csv") and not command.smoke
     assert (command.run_dir, command.keep_models, command.mesh) == ("unused", "all", "trial=4,data=2")
-    assert cli.study_of(command) == StudyConfig(
+    assert cli_study.study_of(command) == StudyConfig(
         "demo", model="m", layers=(2, 4), tasks=("mrpc", "sst2"), methods=("none", "QKP"), sparsities=(0.4, 0.6),
         learning_rates=(1e-5, 3e-5), distill_weights=(0.7,), temperatures=(3.0,), seeds=(1, 2),
         data=DataConfig(data_dir="d", max_length=64, max_train_examples=99, max_buckets=2),
@@ -117,7 +117,7 @@ def test_own_data_and_sizes_reach_the_study() -> None:
         "--sizes tiny mini --train-file a/t.csv --dev-file d.csv --text-columns q1 q2 --label-column y "
         "--regression")])
     assert isinstance(command, Plan)
-    study = cli.study_of(command)
+    study = cli_study.study_of(command)
     assert (study.model, study.sizes, study.tasks, study.methods) == (None, ("tiny", "mini"), ("own-t",), METHODS)
     assert study.data == DataConfig(None, "a/t.csv", "d.csv", ("q1", "q2"), "y", True)
 
@@ -127,7 +127,7 @@ def test_train_is_a_study_of_one_trial() -> None:
         "--model m --run-dir r --task rte --methods KP --layers 2 --sparsity 0.5 --learning-rate 2e-5 "
         "--distill-weight 0.9 --temperature 4 --seed 7 --epochs 1")])
     assert isinstance(command, Train)
-    assert cli.train_study(command) == StudyConfig(
+    assert cli_study.train_study(command) == StudyConfig(
         "train", model="m", layers=(2,), tasks=("rte",), methods=("KP",), sparsities=(0.5,), learning_rates=(2e-5,),
         distill_weights=(0.9,), temperatures=(4.0,), seeds=(7,), train=TrainConfig(epochs=1))
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from bertjax import cli, cli_bench
+from bertjax import cli, cli_bench, cli_study
 from bertjax.artifact.inference import bench, candidates
 from bertjax.cli_args import BenchInference
 from bertjax.config import DataConfig
@@ -56,7 +56,7 @@ def test_bench_help_is_fast_and_imports_nothing_heavy() -> None:
 def test_flags_reach_the_command() -> None:
     command = cli.parse(["bench", "inference", "a", "b", "--task", "rte", "--threads", "2", "--rounds", "3", "--ptq",
                          "--batch-sizes", "1", "4", "--batches", "7", "--output", "f.json", "--data-dir", "d"])
-    assert isinstance(command, BenchInference) and cli.data_values(command.data) == {"data_dir": "d"}
+    assert isinstance(command, BenchInference) and cli_study.data_values(command.data) == {"data_dir": "d"}
     assert command.models == ("a", "b") and command.ptq and command.output == Path("f.json")
     assert (command.threads, command.rounds, command.batch_sizes, command.batches) == (2, 3, (1, 4), 7)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from bertjax import cli
+from bertjax import cli, cli_study
 from bertjax.cli_args import BenchTrain
 from bertjax.cli_bench import bench_study
 from bertjax.config import DataConfig, QuantizeConfig, TrainConfig
@@ -42,7 +42,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
 def study_of(*argv: str) -> StudyConfig:
     command = cli.parse(["bench", "train", *argv])
     assert isinstance(command, BenchTrain)
-    return bench_study(command, cli.data_values(command.data))
+    return bench_study(command, cli_study.data_values(command.data))
 
 
 def test_flags_reach_the_study() -> None:

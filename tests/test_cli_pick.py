@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bertjax import cli
+from bertjax import cli, cli_study
 from bertjax.cli_args import Export
 from bertjax.cli_pick import export_command
 from bertjax.config import DataConfig
@@ -77,7 +77,7 @@ def test_the_export_command_reads_the_rows_of_the_trial(data: DataConfig, flags:
     assert command[-len(flags):] == flags
     parsed = cli.parse(command[1:])
     assert isinstance(parsed, Export) and parsed.task == (None if data.dev_file else "rte")
-    assert DataConfig(**cli.data_values(parsed.data)) == data
+    assert DataConfig(**cli_study.data_values(parsed.data)) == data
 
 
 def test_pick_in_words_on_a_terminal(

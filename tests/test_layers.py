@@ -11,7 +11,7 @@ import bertjax
 
 STAGES = ("heap", "words", "files", "interrupts", "config", "study", "params", "data", "model", "compress", "metrics",
           "train", "artifact", "sweep", "report", "cli_options", "cli_args", "cli_end", "cli_outputs", "cli_executor",
-          "cli_predict", "cli_bench", "cli_pick", "cli_status", "cli")
+          "cli_study", "cli_predict", "cli_bench", "cli_pick", "cli_status", "cli")
 ROOT = Path(bertjax.__file__).parent
 MODULES = sorted(path.relative_to(ROOT) for path in ROOT.rglob("*.py") if "_experiments" not in path.parts)
 
