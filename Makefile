@@ -42,7 +42,7 @@ parity: $(VENV)/.installed-torch  ## compare live with PyTorch, which this insta
 tpu: $(VENV)/.installed-tpu  ## compile for a TPU, without one, by libtpu, which this installs
 	@$(TPU_PYTEST) -m "tpu and not slow" $(TEST_FLAGS)
 
-tpu-large: $(VENV)/.installed-tpu  ## compile BERT-large for a TPU too, and with full effort, which takes half an hour
+tpu-large: $(VENV)/.installed-tpu  ## compile BERT-large for a TPU too, and with full effort, which takes long
 	@$(TPU_PYTEST) -m "tpu and slow" $(TEST_FLAGS)
 
 gcs: $(VENV)/.installed-gcs  ## sweep into gs://, of an emulator, which this installs

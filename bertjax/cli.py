@@ -1,4 +1,4 @@
-"""The command line: the commands and how each ends. Stages are imported when a command needs them.
+"""The command line: the one file that knows every stage. Stages are imported when a command needs them.
 
 Exit codes: 0, 1 if trials failed, 2 for input that cannot work (one line says why), 75 if another process of the same
 mesh is gone, 130 after Ctrl-C, 143 after SIGTERM.

@@ -29,6 +29,7 @@ from bertjax.artifact.packed.pack import size_bytes_entropy
 from bertjax.artifact.packed_folder import pack_loaded
 from bertjax.artifact.size import BYTES_PER_MB, size_bytes_paper
 from bertjax.config import QuantizeConfig
+from bertjax.files import write_text
 from bertjax.model.sizes import encoder_linear_count, param_count
 
 PTQ_BITS = {"int8_dynamic": 8, "int8_static": 8, "int16_static": 16, "int8_bertjax": 8}
@@ -56,9 +57,7 @@ def main() -> None:
         say(markdown(lines.drop(columns=["task", *(f"p95_ms_{size}" for size in batches)])))
         made.append(lines)
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = args.out.with_suffix(".tmp")
-    pd.concat(made).to_csv(temporary, index=False)
-    temporary.replace(args.out)
+    write_text(args.out, pd.concat(made).to_csv(index=False))
     say(f"\nwritten: {args.out}")
 
 
