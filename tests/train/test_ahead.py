@@ -1,9 +1,14 @@
-"""Programs from shapes alone: their arguments are those of real programs, and what they communicate is as designed."""
+"""Programs from shapes alone: their arguments are those of real programs, and what they do is as designed.
+
+What is counted here no noise can touch: a change that makes a step do more shows.
+"""
 
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
+from collections import Counter
+from dataclasses import dataclass, replace
+from functools import cache
 
 import jax
 import numpy as np
@@ -12,9 +17,16 @@ import pytest
 from bertjax.config import FLOAT, InputError, QuantizeConfig
 from bertjax.model.sizes import size_config
 from bertjax.params import count
-from bertjax.train.ahead import DataShape, device_cost, lower_train_chunk, topology_devices, train_arguments
-from bertjax.train.hlo import Product, read_program
-from bertjax.train.memory import step_bytes
+from bertjax.train.ahead import (
+    DataShape,
+    DeviceCost,
+    device_cost,
+    lower_train_chunk,
+    topology_devices,
+    train_arguments,
+)
+from bertjax.train.hlo import Product, ProgramFacts, parse, read_program
+from bertjax.train.memory import state_bytes, step_bytes
 from bertjax.train.mesh import make_mesh
 from bertjax.train.program import place_group, place_schedule, place_table
 from bertjax.train.step import ProgramSpec
@@ -45,28 +57,84 @@ def test_arguments_are_those_of_a_real_program_also_where_groups_and_batches_are
         assert ours.sharding is None or ours.sharding.is_equivalent_to(theirs.sharding, theirs.ndim)
 
 
+@dataclass(frozen=True)
+class Compiled:
+    """A train chunk for CPU devices."""
+
+    facts: ProgramFacts
+    instructions: Counter[str]
+    """By opcode, also within fusions."""
+    cost: DeviceCost
+    temporary_bytes: int
+
+
+@cache
+def compiled(groups: tuple[QuantizeConfig, ...], sizes: tuple[int, ...], shape: tuple[int, int]) -> Compiled:
+    """`sizes` trials of the groups on a mesh of a shape."""
+    mesh = make_mesh(shape)
+    made = lower_train_chunk(replace(SPEC, groups=groups), mesh, sizes, DATA, length=8).compile(QUICK)
+    opcodes = Counter(one.opcode for one in parse(made.as_text()))
+    return Compiled(read_program(made.as_text(), mesh.shape), opcodes, device_cost(made),
+                    made.memory_analysis().temp_size_in_bytes)
+
+
+def eight() -> Compiled:
+    """The eight subsets: four float trials, four quantized ones."""
+    return compiled(SPEC.groups, (4, 4), (2, 2))
+
+
+def plain(trials: int) -> Compiled:
+    """So many float trials on each of four devices."""
+    return compiled((FLOAT,), (4 * trials,), (4, 1))
+
+
 def test_a_step_adds_all_gradients_over_data_at_once() -> None:
-    mesh, sizes = make_mesh((2, 2)), (4, 4)
-    compiled = lower_train_chunk(SPEC, mesh, sizes, DATA, length=8).compile(QUICK)
-    facts = read_program(compiled.as_text(), mesh.shape)
-    states = train_arguments(SPEC, mesh, sizes, DATA)[0]
+    mesh, facts = make_mesh((2, 2)), eight().facts
+    states = train_arguments(SPEC, mesh, (4, 4), DATA)[0]
     gradients = sum(count(state.params) for state in states) // mesh.shape["trial"]
 
     (reduction,) = facts.collectives
     assert (reduction.kind, reduction.axes, reduction.dtypes, reduction.loops) == ("all-reduce", ("data",), ("f32",), 1)
     # With them go three sums of losses and weights for each of the four trials of a device.
     assert gradients < reduction.elements <= gradients + 3 * 4
-    assert facts.host_transfers == ()
-    assert facts.products[Product("s8", "s8", "s32")] == 6
     assert facts.donated == {(i, i) for i in range(len(jax.tree.leaves(states)))}
-    assert device_cost(compiled).argument_bytes > 3 * 4 * gradients
+    assert eight().cost.argument_bytes > 3 * 4 * gradients
 
 
 def test_trials_on_different_devices_never_talk() -> None:
-    mesh = make_mesh((4, 1))
-    spec = replace(SPEC, groups=(FLOAT,))
-    facts = read_program(lower_train_chunk(spec, mesh, (4,), DATA, length=8).compile(QUICK).as_text(), mesh.shape)
-    assert facts.products and facts.collectives == ()
+    assert plain(1).facts.products and plain(1).facts.collectives == ()
+
+
+def test_products_are_those_of_the_forward_and_backward_pass() -> None:
+    """In each group of eight linear layers, with pooler and classifier, and of attention's two products: one forward
+    and at most two backward. Forward, Q's are of codes in the six of the encoder.
+    """
+    codes, floats = Product("s8", "s8", "s32"), Product("f32", "f32", "f32")
+    assert set(eight().facts.products) == {codes, floats} and eight().facts.products[codes] == 6
+    assert eight().facts.products[floats] <= 2 * 3 * (8 + 2) - 6
+
+
+def test_a_step_neither_sorts_nor_leaves_the_device() -> None:
+    """The threshold of a mask is found by bisection, and what drops out by arithmetic."""
+    assert eight().facts.host_transfers == ()
+    assert not {"sort", "rng", "rng-bit-generator", "custom-call"} & set(eight().instructions)
+
+
+def test_more_trials_are_the_same_program_on_longer_arrays() -> None:
+    one, two = plain(1), plain(2)
+    assert two.facts.products == one.facts.products
+    assert sum(two.instructions.values()) < 1.1 * sum(one.instructions.values())
+    assert two.temporary_bytes < 2.1 * one.temporary_bytes
+
+
+def test_the_eight_subsets_are_little_more_for_the_compiler_than_their_two_kinds() -> None:
+    assert sum(eight().instructions.values()) < 2.4 * sum(plain(1).instructions.values())
+
+
+def test_a_trial_holds_parameters_two_moments_and_masks() -> None:
+    for state in train_arguments(SPEC, make_mesh((1, 1)), (4, 4), DATA)[0]:
+        held = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
+        assert held / 4 == pytest.approx(state_bytes(TINY), abs=16)  # and the counters of a group
 
 
 def test_without_libtpu_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
