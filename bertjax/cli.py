@@ -228,6 +228,8 @@ def export(command: Export) -> None:
     require(named or not values, "export reads data only for a task: give --task or --dev-file too")
     require(not command.static_activations or named and not (command.data.dev_file and not command.data.train_file),
             "--static-activations measures on training rows: give --task, or --dev-file and --train-file")
+    require(command.format == "onnx" or not (command.static_activations or command.portable),
+            f"--static-activations and --portable are for --format onnx, got {command.format}")
     from bertjax.artifact.exports.export import export
     from bertjax.artifact.load import load
     from bertjax.data.sources import load_rows

@@ -51,6 +51,7 @@ def read_candidates(command: Pick) -> pd.DataFrame:
     from bertjax.sweep.latency_file import read_latency
     results = read_results(command.run_dir / "results.csv")
     tasks = list(results["task"].unique())
+    require(command.batch_size >= 1, f"--batch-size must be at least 1, got {command.batch_size}")
     require(command.task is not None or len(tasks) == 1,
             f"{command.run_dir} has results of {', '.join(tasks)}: choose one by --task")
     task = command.task or tasks[0]
@@ -63,7 +64,8 @@ def read_candidates(command: Pick) -> pd.DataFrame:
              read_latency(command.run_dir, command.runtime, command.batch_size).items()}
     require(command.max_ms is None or not times.keys().isdisjoint(chosen["trial_id"]),
             f"--max-ms needs the milliseconds of batches of {command.batch_size} in {command.runtime}: "
-            f"run `bertjax bench inference {shlex.quote(str(command.run_dir))}` first")
+            f"run `bertjax bench inference {shlex.quote(str(command.run_dir))} --task {task} "
+            f"--batch-sizes {command.batch_size}` first")
     return candidates(chosen, read_predictions(command.run_dir, chosen), times)
 
 

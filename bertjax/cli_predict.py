@@ -53,6 +53,7 @@ def texts_of(command: Predict) -> list[str] | list[tuple[str, str]]:
     """Texts or pairs, from the arguments, a file or standard input: lines are pairs when the first one holds a tab."""
     require(not (command.texts and command.file), "predict takes texts or --file, got both")
     if command.texts:
+        require(command.text_columns == ("text",), "--text-columns are those of a --file, and texts were given")
         require(len(command.second) in (0, len(command.texts)),
                 f"--second must hold one text for each of the {len(command.texts)} first ones, "
                 f"got {len(command.second)}")
@@ -65,6 +66,7 @@ def texts_of(command: Predict) -> list[str] | list[tuple[str, str]]:
         return load_texts(path, command.text_columns)
     if path is None and sys.stdin.isatty():
         print("bertjax: reading one text per line; Ctrl-D ends", file=sys.stderr)
+    require(command.text_columns == ("text",), f"--text-columns are those of a --file of {', '.join(SUFFIXES)}")
     name = "standard input" if path is None else str(path)
     content = decode(name, sys.stdin.buffer.read()) if path is None else read_text(path)
     return parse_texts(name, content, pairs="\t" in content.partition("\n")[0])

@@ -109,7 +109,13 @@ def test_export_refuses_in_one_line_and_leaves_nothing(
     assert "got both" in refused(capsys, folder, *onnx, *new, "--task", "rte", "--dev-file", "f.csv")
     assert "give --task or --dev-file too" in refused(capsys, folder, *onnx, *new, "--data-dir", tmp_path)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    assert "pip install 'bertjax[onnx]'" in refused(capsys, folder, *onnx, *new)
+    assert "ONNX needs onnxruntime, which is not installed: pip install 'bertjax[onnx]'" in refused(
+        capsys, folder, *onnx, *new)
+    broken = tmp_path / "onnxruntime.py"
+    broken.write_text("raise ImportError('a library is missing')\n")
+    monkeypatch.delitem(sys.modules, "onnxruntime")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert "which cannot be loaded (a library is missing)" in refused(capsys, folder, *onnx, *new)
     assert not (tmp_path / "new").exists() and [path.name for path in held.iterdir()] == ["mine"]
 
 

@@ -103,7 +103,10 @@ def test_milliseconds_are_those_of_the_bench(run_dir: Path, capsys: pytest.Captu
     found = picked(capsys, run_dir, "--max-ms", 5)
     assert (found["methods"], found["ms"]) == ("Q", 4.5) and found["why_not_next"] == "9 ms, above 5"
     assert picked(capsys, run_dir, "--max-ms", 8, "--runtime", "jax")["methods"] == "QP"
-    assert exit_of("pick", run_dir, "--max-ms", 5, "--batch-size", 8) == 2
+    assert exit_of("pick", run_dir, "--max-ms", 5, "--batch-size", 7) == 2
+    assert f"run `bertjax bench inference '{run_dir}' --task rte --batch-sizes 7` first" in capsys.readouterr().err
+    assert exit_of("pick", run_dir, "--max-ms", 5, "--batch-size", 0) == 2
+    assert "--batch-size must be at least 1, got 0" in capsys.readouterr().err
     path.write_text(path.read_text().replace("4.5", "soon"))
     capsys.readouterr()
     assert exit_of("pick", run_dir, "--max-ms", 5) == 2

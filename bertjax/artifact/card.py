@@ -84,6 +84,12 @@ def about(origin: Mapping[str, Any], methods: str | None = None) -> str:
 - **Licence**: {law}"""
 
 
+def of_pairs(origin: Mapping[str, Any]) -> bool:
+    """Whether the model's task is one of pairs of texts, as far as its name tells."""
+    task = TASKS.get(str(origin.get("task")))
+    return task is not None and len(task.text_columns) == 2
+
+
 def _base(origin: Mapping[str, Any]) -> tuple[str | None, str | None]:
     """Name and licence of the base model."""
     base = origin.get("base_model")
@@ -118,7 +124,8 @@ def packed_card(model: PackedModel, num_bytes: int, scores: str | None = None, l
     made = f" (trial `{origin['trial_id']}`)" if "trial_id" in origin else ""
     sizes = "\n".join(f"| {name} | {text} | {convention} |"
                       for name, text, convention in named_sizes(model, num_bytes))
-    data = f"--task {task}" if task in TASKS else "--dev-file dev.csv"
+    own = "--dev-file dev.csv" + (" --regression" if model.regression else "")
+    data = f"--task {task}" if task in TASKS else own
     law = _base(origin)[1]
     where = f"The licence of the base model, {base}," if base else "The licence of the model that it was made from"
     return f"""{card_head(origin, scores)}

@@ -15,10 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from bertjax.artifact.packed.model import checked_dtype, find_packed, read_packed_model
+from bertjax.artifact.packed.model import find_packed, read_packed_model
 from bertjax.artifact.packed.pack import unpack
+from bertjax.artifact.settings import read_settings
 from bertjax.compress.quantize import dot_general, quantize_embeddings
-from bertjax.config import FLOAT, BertConfig, Dtype, InputError, QuantizeConfig, require
+from bertjax.config import BertConfig, Dtype, InputError, QuantizeConfig, require
 from bertjax.data.batches import choose_edges, eval_batches
 from bertjax.data.sources import Examples, TaskData, unlabelled
 from bertjax.data.tasks import Task, unnamed
@@ -26,7 +27,7 @@ from bertjax.data.tokens import TokenizedSplit, load_tokenizer, tokenize
 from bertjax.metrics import glue_score, score_predictions
 from bertjax.model.bert import Inputs, logits_fn
 from bertjax.model.hf import from_pretrained, load_config
-from bertjax.model.hf_config import read_extras, read_label_names
+from bertjax.model.hf_config import read_label_names
 from bertjax.model.source import find_file
 from bertjax.params import Params
 
@@ -244,6 +245,8 @@ def load(source: str | os.PathLike[str]) -> Model:
         return _load_packed(packed)
     elif (folder / "result.json").is_file():
         raise InputError(f"{folder} must hold a model; {_why_none(folder / 'result.json')}")
+    elif (folder / "trials").is_dir():
+        raise InputError(f"{folder} must hold a model, and is a run directory: name one of the folders in its trials/")
     return _load_pretrained(source)
 
 
@@ -278,11 +281,11 @@ def _load_pretrained(source: str | os.PathLike[str]) -> Model:
             f"{source} must have a fine-tuned task head (classifier.weight), got a model without one")
     names = read_label_names(file) or tuple(f"LABEL_{i}" for i in range(config.num_labels))
     regression = config.num_labels == 1
-    own = read_extras(file)
+    own = read_settings(file)
     return Model(
         config=pretrained.config, params=jax.tree.map(jnp.asarray, pretrained.params),
-        quantize=QuantizeConfig(**own["quantize"]) if "quantize" in own else FLOAT, regression=regression,
+        quantize=own.quantize, regression=regression,
         label_names=() if regression else names, tokenizer=load_tokenizer(str(source)),
-        max_length=min(own.get("max_length", config.max_position_embeddings), config.max_position_embeddings),
-        origin=own.get("origin", {}), dtype=checked_dtype(str(file), own.get("dtype", "float32")),
+        max_length=min(own.max_length or config.max_position_embeddings, config.max_position_embeddings),
+        origin=own.origin, dtype=own.dtype,
     )

@@ -82,9 +82,18 @@ def _write_error(error: Exception, places: tuple[Path, ...]) -> str | None:
 
 
 def require_empty(target: Path) -> None:
-    """Raises `InputError` unless `target` is an empty folder, or nothing is there."""
-    if not target.exists():
-        return
+    """Raises `InputError` unless `target` is an empty folder, or nothing is there, and can be written."""
+    place = next(path for path in (target.absolute(), *target.absolute().parents) if path.exists())
+    if place == target.absolute():
+        _require_empty(target)
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        raise InputError(f"{target}: cannot be written ({os.strerror(error.errno or 0)})") from None
+
+
+def _require_empty(target: Path) -> None:
     require(target.is_dir(), f"the output must be a new or empty folder, and {target} is a file; choose another name")
     try:
         held = sorted(path.name for path in target.iterdir())

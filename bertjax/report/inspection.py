@@ -86,6 +86,7 @@ def part_bytes(inspection: Inspection) -> dict[str, dict[str, int]]:
 def _check_file(file: Path) -> None:
     """Refuses a file that could not be written, before the seconds in which its content is made."""
     require(not file.is_dir(), f"--png must be a file, got the folder {file}")
+    require(file.suffix == ".png", f"--png must end in .png, got {file}")
     try:
         with tempfile.TemporaryFile(dir=file.parent):
             pass

@@ -22,7 +22,7 @@ def read_results(path: Path) -> pd.DataFrame:
         # All as text first: a trial_id like 12e456789012 is not a number, and `none` is not a blank.
         return clean(pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""]))
     except FileNotFoundError:
-        raise InputError(f"{path} must exist to make a report: run `bertjax sweep` into this folder first") from None
+        raise InputError(f"{path} must exist: run `bertjax sweep` into this folder first") from None
     except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
         raise InputError(f"{path} must be a table of trials, got: {str(error).strip()}") from None
     except InputError as error:

@@ -49,8 +49,8 @@ def speed_section(rows: Sequence[Mapping[str, str]], results: pd.DataFrame) -> S
         "lengths); the plots are of ONNX Runtime "
         f"({conditions}). × is rows per second over those of the float model in ONNX Runtime. A scheme behind the "
         "runtime, such as int8_dynamic, is quantization of the finished model without training; static is a model with "
-        "Q as `export --static-activations` writes it. MB as run are those of the ONNX file, in JAX and PyTorch of the "
-        "weights in memory.",
+        "Q as `export --static-activations` writes it, unless that loses more than a point of score. MB as run are "
+        "those of the ONNX file, in JAX and PyTorch of the weights in memory.",
         tuple(tables), tuple(in_words(table)), tuple(figures), "score_against_time")
 
 

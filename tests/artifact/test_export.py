@@ -168,7 +168,9 @@ def test_weights_are_stored_as_asked(
             assert ("uint8: it is exact everywhere" in (out / "README.md").read_text()) == unsigned
     with pytest.raises(InputError, match="unsigned_weights is about the weights of the format onnx, got hf"):
         export(quantized, "hf", tmp_path / "hf", unsigned_weights=True)
-    export(model, "onnx", tmp_path / "float", unsigned_weights=True)
+    with pytest.raises(InputError, match="unsigned_weights is about the integer weights of a model with Q, and this"):
+        export(model, "onnx", tmp_path / "float", unsigned_weights=True)
+    export(model, "onnx", tmp_path / "float")
     assert "VNNI" not in (tmp_path / "float" / "README.md").read_text()
 
 

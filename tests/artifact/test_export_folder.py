@@ -101,6 +101,18 @@ def test_an_export_says_what_the_model_is_from(quantized: Model, format: str, tm
         assert "**81.00 points** on rows." in (tmp_path / "repacked" / "README.md").read_text()
 
 
+@pytest.mark.parametrize(("task", "texts"), [
+    ("mrpc", {"hf": '[{"text": "a text", "text_pair": "its second text"}]', "onnx": '["a text"], ["its second text"]'}),
+    ("sst2", {"hf": '(["a text", "another one"])', "onnx": '(["a text", "another one"],'}),
+])
+def test_a_model_of_pairs_is_shown_with_pairs(
+    model: Model, tmp_path: Path, task: str, texts: dict[str, str]
+) -> None:
+    for format, text in texts.items():
+        export(replace(model, origin={"task": task}), format, tmp_path / format)  # pyrefly: ignore[bad-argument-type]
+        assert text in (tmp_path / format / "README.md").read_text()
+
+
 def test_the_card_says_which_program_measured(
     model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -146,6 +146,26 @@ def test_a_compute_type_is_kept_and_one_that_is_none_is_refused(folder: Path, mo
             load(other)
 
 
+@pytest.mark.parametrize(("own", "said"), [
+    ({"quantize": {"weight_bits": 8, "group_size": 32}}, "bertjax.quantize must hold settings .*'group_size'.*upgrade"),
+    ({"quantize": {"weight_bits": 99}}, "bertjax.quantize must hold settings .*weight_bits"),
+    ({"quantize": [8]}, "bertjax.quantize must be a JSON object, got list"),
+    ({"max_length": "16"}, "bertjax.max_length must be an integer, got str"),
+    ({"origin": "mine"}, "bertjax.origin must be a JSON object, got str"),
+    ({"adapters": {}}, "this version knows quantize, .*, got adapters; a newer version"),
+    ([1], "bertjax must hold a JSON object, got list"),
+], ids=str)
+def test_settings_of_another_version_are_refused_with_the_file(
+    folder: Path, tmp_path: Path, own: Any, said: str
+) -> None:
+    shutil.copytree(folder, tmp_path / "model")
+    file = tmp_path / "model" / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "bertjax": own}))
+    with pytest.raises(InputError, match=said) as raised:
+        load(tmp_path / "model")
+    assert str(file) in str(raised.value) and "\n" not in str(raised.value)
+
+
 def test_a_model_without_a_head_cannot_be_used(folder: Path, tmp_path: Path) -> None:
     from safetensors.numpy import load_file, save_file
 
@@ -159,4 +179,7 @@ def test_a_model_without_a_head_cannot_be_used(folder: Path, tmp_path: Path) -> 
 
 def test_nothing_there(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=str(tmp_path)):
+        load(tmp_path)
+    (tmp_path / "trials").mkdir()
+    with pytest.raises(InputError, match="is a run directory: name one of the folders in its trials/"):
         load(tmp_path)

@@ -76,6 +76,8 @@ def test_a_regression_model_comes_back(model: Model, tmp_path: Path) -> None:
     write_packed_folder(tmp_path / "new", pack_loaded(one), one.tokenizer)
     found = load(tmp_path / "new" / PACKED_FILE)
     assert found.regression and found.label_names == () and "score" in found.predict(["red"])[0]
+    (card,) = tmp_path.rglob("README.md")
+    assert "bertjax evaluate . --dev-file dev.csv --regression\n" in card.read_text()
 
 
 def test_what_exports_write_of_it_is_that_of_the_model(sparse: Model, packed_dir: Path) -> None:

@@ -58,7 +58,8 @@ def test_the_image_is_written(inspection: Inspection, tmp_path: Path, capsys: py
     assert list(tmp_path.iterdir()) == [tmp_path / "parts.png"]
 
 
-@pytest.mark.parametrize(("name", "said"), [("no/parts.png", "No such file"), ("", "must be a file, got the folder")])
+@pytest.mark.parametrize(("name", "said"), [("no/parts.png", "No such file"), ("", "must be a file, got the folder"),
+                                           ("parts.svg", "--png must end in .png")])
 def test_an_image_that_cannot_be_written_is_refused_first(
     name: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -57,9 +57,9 @@ def twelve(study: StudyConfig, tmp_path: Path) -> Path:
 
 
 def start(experiment: Path, run_dir: Path, *flags: str) -> subprocess.Popen[str]:
-    """The command of a user, with a relative run directory and a checkpoint every 0.3 s."""
+    """The command of a user, with a relative run directory; without other flags only a signal leaves checkpoints."""
     command = [sys.executable, "-m", "bertjax", "sweep", str(experiment), "--run-dir", run_dir.name,
-               "--checkpoint-minutes", "0.005", *flags]
+               "--checkpoint-minutes", "0", *flags]
     return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, cwd=run_dir.parent)
 
 
@@ -102,7 +102,8 @@ def test_twelve_programs_on_three_nodes_of_which_one_is_killed_leave_what_one_pr
     with start(twelve, tmp_path / "whole") as process:
         end_of(process)
     began = time.monotonic()
-    with start(twelve, tmp_path / "run", "--executor", "ray", "--ray-address", cluster.address) as process:
+    flags = "--executor", "ray", "--ray-address", cluster.address, "--checkpoint-minutes", "0.005"
+    with start(twelve, tmp_path / "run", *flags) as process:
         log = wait_for(process, lambda line: "program 2 of 12: started" in line)
         found = re.search(r"/(\w{6}) · program 2 of 12: started", log[-1])
         assert found is not None, log
@@ -131,7 +132,7 @@ def test_sigterm_leaves_checkpoints_and_the_same_command_goes_on_there_or_here(
     flags = "--executor", "ray", "--ray-address", cluster.address
     for flags_after in (flags, ()):
         run_dir = tmp_path / f"run{len(flags_after)}"
-        with start(experiment, run_dir, *longer, *flags, "--checkpoint-minutes", "0") as process:
+        with start(experiment, run_dir, *longer, *flags) as process:
             wait_for(process, lambda line: "compiled the eval chunk" in line)
             process.send_signal(signal.SIGTERM)
             _, log = process.communicate()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +23,9 @@ from bertjax.data.sources import TaskData
 from bertjax.model.folder import new_folder, require_empty
 from bertjax.model.hf_config import write_config
 from bertjax.params import paths
+from bertjax.words import number_of
+
+log = logging.getLogger(__name__)
 
 Format = Literal["hf", "onnx", "stablehlo"]
 
@@ -81,13 +85,18 @@ def export(
     if not isinstance(model, Model):
         source, model = model, load(model)
         model = replace(model, origin=known_origin(source, model.origin))
+    require(unsigned_weights is None or model.quantize.weight_bits is not None,
+            "unsigned_weights is about the integer weights of a model with Q, and this model's are float")
     for path, leaf in paths(model.params).items():
         require_finite(path, np.asarray(leaf), "exported")
     model = replace(model, dtype="float32")  # what every format computes in, whatever the training did
-    if unsigned_weights is None or model.quantize.weight_bits is None:
+    if unsigned_weights is None:
         unsigned_weights = format == "onnx" and needs_unsigned(model)
     if data is not None:
         model.columns_of(data.task)
+    rows = None if data is None else sum(map(len, data.dev.values()))
+    log.info("writing %s, and comparing it with the model on %s", format,
+             "made-up rows" if rows is None else number_of("dev row", rows))
     with new_folder(target) as folder:
         parity, card = _write(model, format, folder, data, static_activations, unsigned_weights)
         (folder / CARD).write_text(card, encoding="utf-8", newline="\n")

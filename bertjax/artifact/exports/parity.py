@@ -15,6 +15,7 @@ from bertjax.artifact.load import Model
 from bertjax.config import BertConfig, InputError
 from bertjax.data.sources import TaskData
 from bertjax.metrics import glue_score, score_predictions
+from bertjax.words import number_of
 
 EXACT = 1e-4
 """Largest difference of a logit where both sides compute in float."""
@@ -92,7 +93,8 @@ class Parity:
     def __str__(self) -> str:
         other = f"a number more than {JUMP} away" if self.regression else "another class"
         text = (f"{self.rows} rows: logits differ by {self.median_difference:.1g} in the median and "
-                f"{self.max_difference:.1g} at most, {self.disagreeing} rows get {other}")
+                f"{self.max_difference:.1g} at most, {number_of('row', self.disagreeing)} "
+                f"{'gets' if self.disagreeing == 1 else 'get'} {other}")
         return text if self.scores is None else f"{text}; score {self.scores[0]:.2f}, exported {self.scores[1]:.2f}"
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from bertjax.artifact.card import about, card_head
+from bertjax.artifact.card import about, card_head, of_pairs
 from bertjax.artifact.codes import model_codes
 from bertjax.artifact.exports.parity import Parity, Run, computed_by
 from bertjax.artifact.load import Model, load
@@ -118,6 +118,8 @@ def hf_card(model: Model, parity: Parity, own_score: float | None, program: str)
     if scores is None and before:
         text += f"\n\nAs trained, measured by bertjax: {before}"
     same = before if quantize == FLOAT else None
+    pair = '{"text": "a text", "text_pair": "its second text"}'
+    texts = f"[{pair}]" if of_pairs(model.origin) else '["a text", "another one"]'
     return f"""{card_head(model.origin, same)}
 # {model.config.num_hidden_layers}-layer BERT classifier
 
@@ -130,6 +132,6 @@ Computed by {program} and compared with bertjax, both on {parity}.
 ```python
 from transformers import pipeline
 classify = pipeline("text-classification", model=".", truncation=True, max_length={model.max_length})
-print(classify(["a text", "another one"]))
+print(classify({texts}))
 ```
 """

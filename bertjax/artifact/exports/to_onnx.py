@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bertjax.artifact.card import about
+from bertjax.artifact.card import about, of_pairs
 from bertjax.artifact.exports.parity import Parity, Run, computed_by, measured
 from bertjax.artifact.load import Model
 from bertjax.config import InputError
@@ -85,8 +85,9 @@ def require_onnx() -> None:
         import onnx  # noqa: F401
         import onnxruntime  # noqa: F401
     except ImportError as error:
-        raise InputError(f"an ONNX export needs {error.name}, which is not installed: pip install 'bertjax[onnx]'"
-                         ) from None
+        problem = f"{error.name}, which is not installed" if isinstance(error, ModuleNotFoundError) else \
+            f"onnx and onnxruntime, which cannot be loaded ({error})"
+        raise InputError(f"ONNX needs {problem}: pip install 'bertjax[onnx]'") from None
 
 
 def needs_unsigned(model: Model) -> bool:
@@ -132,6 +133,7 @@ On x86 processors without VNNI, ONNX Runtime adds pairs of int8 products in 16 b
 on such a machine stores these weights as uint8, which every processor multiplies exactly. Here they are
 {stored}.
 """
+    texts = '["a text"], ["its second text"]' if of_pairs(model.origin) else '["a text", "another one"]'
     return f"""# {FILE}
 
 A BERT classifier exported by bertjax: ONNX opset 17, any batch, up to {model.config.max_position_embeddings} tokens.
@@ -144,7 +146,7 @@ Compared with bertjax, both on {parity}.
 import onnxruntime, transformers
 tokenizer = transformers.AutoTokenizer.from_pretrained(".")
 session = onnxruntime.InferenceSession("{FILE}")
-texts = tokenizer(["a text", "another one"], padding=True, truncation=True, return_tensors="np",
+texts = tokenizer({texts}, padding=True, truncation=True, return_tensors="np",
                   max_length={model.max_length}, return_token_type_ids=True)
 logits, = session.run(None, {{name: array.astype("int64") for name, array in texts.items()}})
 ```

@@ -7,13 +7,14 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
 from bertjax.artifact.packed.file import file_bytes, read_packed
 from bertjax.artifact.packed.pack import FloatType, Packed, pack
+from bertjax.artifact.settings import checked_dtype
 from bertjax.config import BertConfig, Dtype, InputError, QuantizeConfig, require
 from bertjax.model.layout import param_shapes
 from bertjax.params import ENCODER_KERNELS, Params, nest, paths
@@ -92,12 +93,6 @@ def as_multiplied(params: Params, quantize: QuantizeConfig, dtype: Dtype) -> Par
         return params
     return nest({path: np.asarray(leaf).astype(jnp.dtype(dtype)).astype(np.float32)
                  if re.fullmatch(ENCODER_KERNELS, path) else leaf for path, leaf in paths(params).items()})
-
-
-def checked_dtype(where: str, dtype: Any) -> Dtype:
-    """`dtype`. Raises `InputError` unless it is a compute type."""
-    require(dtype in get_args(Dtype), f"{where}: dtype must be one of {', '.join(get_args(Dtype))}, got {dtype!r}")
-    return dtype
 
 
 def find_packed(source: str | os.PathLike[str]) -> Path | None:
