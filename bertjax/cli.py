@@ -174,8 +174,8 @@ def run(command: Command) -> None:
             print(f"written: {command.dst}")
         case Pack():
             from bertjax.artifact.packed_folder import pack_folder
-            num_bytes = pack_folder(command.model, command.output, float_type=command.float_type,
-                                    entropy=command.entropy)
+            num_bytes = pack_folder(command.model, command.output, quantize=command.quantize,
+                                    float_type=command.float_type, entropy=command.entropy)
             print(f"written: {command.output} (model.bertjax: {num_bytes:,} bytes on disk)")
         case Inspect():
             from bertjax.report.inspection import show_model

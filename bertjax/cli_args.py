@@ -169,6 +169,8 @@ class Pack:
     """Hub name, folder, a trial's folder, or a packed model."""
     output: Path
     """A new or empty folder."""
+    quantize: Switch = False
+    """Of a float model: 8-bit weights, activations and embeddings as Q has them, without its training."""
     entropy: Switch = False
     """Entropy-code codes and masks where it saves; needs the entropy extra, also to read it."""
     float_type: Literal["float32", "float16", "bfloat16"] = "float32"

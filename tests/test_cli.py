@@ -392,7 +392,7 @@ def test_a_dev_file_may_lack_a_class_of_the_model(tmp_path: Path, capsys: pytest
     assert "dev.csv line 2: label must be one of c, A, b; got 'd'" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("flags", [[], ["--entropy"], ["--entropy", "--float-type", "bfloat16"]])
+@pytest.mark.parametrize("flags", [[], ["--entropy"], ["--entropy", "--float-type", "bfloat16"], ["--quantize"]])
 def test_pack_flags_reach_the_packing(flags: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
 
@@ -402,7 +402,7 @@ def test_pack_flags_reach_the_packing(flags: list[str], monkeypatch: pytest.Monk
 
     backend(monkeypatch, "bertjax.artifact.packed_folder", pack_folder=pack_folder)
     assert exit_of("pack", "m", "--output", "o", *flags) == 0
-    assert calls == [(("m", Path("o")), {"entropy": "--entropy" in flags,
+    assert calls == [(("m", Path("o")), {"quantize": "--quantize" in flags, "entropy": "--entropy" in flags,
                                          "float_type": "bfloat16" if "bfloat16" in flags else "float32"})]
 
 

@@ -20,6 +20,9 @@ from bertjax.model.sizes import encoder_linear_count
 
 CARD = "README.md"
 
+AFTER_TRAINING = "quantized_after_training"
+"""In a model's origin: its quantization took no part in its training."""
+
 NO_SCORES = "Not measured for this file."
 
 _MINILM = "sentence-transformers/all-MiniLM-L6-v2"
@@ -176,5 +179,10 @@ def methods_in_words(model: PackedModel) -> str:
         "P": f"magnitude pruning ({zeros:.1f} % of the encoder's weights are zero)",
         "A": "augmented training texts with their hard labels",
     }
+    if model.origin.get(AFTER_TRAINING):
+        letters = "".join(letter for letter in letters if letter != "Q")
+        words["Q"] = f"quantization after training ({widths})"
+        used = "; ".join(words[letter] for letter in [*letters, "Q"] if letter in words)
+        return f"{letters or 'none'}: {used}"
     used = "; ".join(words[letter] for letter in letters if letter in words)
     return f"{letters}: {used}" if used else "none (no compression)"

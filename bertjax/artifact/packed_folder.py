@@ -10,11 +10,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from bertjax.artifact.card import CARD, known_origin, packed_card
+from bertjax.artifact.card import AFTER_TRAINING, CARD, known_origin, packed_card
 from bertjax.artifact.load import Model, load
 from bertjax.artifact.packed.file import write_packed
 from bertjax.artifact.packed.model import PACKED_FILE, PackedModel, pack_model
 from bertjax.artifact.packed.pack import FloatType
+from bertjax.config import FLOAT, QuantizeConfig, require
 from bertjax.model.folder import MODEL_FILES, new_folder, require_empty
 
 FOLDER_FILES = (MODEL_FILES - {"model.safetensors", "config.json"}) | {PACKED_FILE, CARD}
@@ -46,27 +47,34 @@ def write_packed_folder(
 
 
 def pack_folder(
-    source: str | os.PathLike[str], output_dir: str | os.PathLike[str], *, float_type: FloatType = "float32",
-    entropy: bool = False,
+    source: str | os.PathLike[str], output_dir: str | os.PathLike[str], *, quantize: bool = False,
+    float_type: FloatType = "float32", entropy: bool = False,
 ) -> int:
     """Packs a model into a new folder; the bytes of its `model.bertjax`.
 
     Args:
         source: What `load` takes. What files beside the model say of its licence and scores stands in the card.
         output_dir: New or empty.
+        quantize: Of a float model: by bertjax's own scheme in 8 bits, as Q trains it, without that training.
         float_type: Rounds what is not quantized to this type. Only float32 keeps the model's logits.
         entropy: Entropy-code codes and masks where it saves (extra `entropy`).
 
     Raises:
-        InputError: What `load` and `pack` raise, or the output is not empty or cannot be written.
+        InputError: What `load` and `pack` raise, the model is quantized already, or the output is not empty or cannot
+            be written.
     """
     target = Path(output_dir).expanduser()
     require_empty(target)
     model = load(source)
     known = known_origin(source, model.origin)
-    if float_type != "float32":  # another model, with scores of its own
+    require(not quantize or model.quantize == FLOAT,
+            f"to quantize without training takes a float model, and {source} is one with "
+            f"{model.quantize.weight_bits}-bit weights")
+    if quantize or float_type != "float32":  # another model, with scores of its own
         known.pop("scores", None)
         model = replace(model, origin={name: value for name, value in model.origin.items() if name != "scores"})
+    if quantize:
+        model = replace(model, quantize=QuantizeConfig(), origin={**model.origin, AFTER_TRAINING: True})
     packed = pack_loaded(model, float_type=float_type, entropy=entropy)
     return write_packed_folder(target, packed, model.tokenizer, known.get("scores"), known.get("licence"))
 

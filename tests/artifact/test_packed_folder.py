@@ -80,6 +80,23 @@ def test_a_regression_model_comes_back(model: Model, tmp_path: Path) -> None:
     assert "bertjax evaluate . --dev-file dev.csv --regression\n" in card.read_text()
 
 
+def test_a_float_model_is_quantized_without_training_and_says_so(model: Model, sparse: Model, tmp_path: Path) -> None:
+    pruned = replace(model, origin={"task": "rte", "methods": "KP", "scores": "**81.00 points** on rows."})
+    write_packed_folder(tmp_path / "float", pack_loaded(pruned), model.tokenizer)
+    small = pack_folder(tmp_path / "float", tmp_path / "small", quantize=True)
+    assert small < pack_folder(tmp_path / "float", tmp_path / "same")
+    as_q_has_it = replace(model, quantize=QuantizeConfig()).logits(IDS)
+    np.testing.assert_array_equal(load(tmp_path / "small").logits(IDS), as_q_has_it)
+    assert not np.array_equal(as_q_has_it, model.logits(IDS))
+    card = (tmp_path / "small" / "README.md").read_text()
+    assert "KP: knowledge distillation" in card and "quantization after training (encoder weights 8" in card
+    assert "81.00" not in card and "quantization-aware" not in card and "Not measured" in card
+    write_packed_folder(tmp_path / "quantized", pack_loaded(sparse), sparse.tokenizer)
+    with pytest.raises(InputError, match="takes a float model, and .* is one with 8-bit weights"):
+        pack_folder(tmp_path / "quantized", tmp_path / "again", quantize=True)
+    assert not (tmp_path / "again").exists()
+
+
 def test_what_exports_write_of_it_is_that_of_the_model(sparse: Model, packed_dir: Path) -> None:
     ours, packed = weight_only(sparse), weight_only(load(packed_dir))
     assert jax.tree.all(jax.tree.map(np.array_equal, ours.params, packed.params))
