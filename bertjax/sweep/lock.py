@@ -29,6 +29,9 @@ BEAT_SECONDS = 30.0
 STALE_SECONDS = 5 * 60.0
 """Without one for so long, the owner on another machine counts as dead."""
 
+TAKEN_OVER = 75
+"""Exit code of a process that finds another one in its place."""
+
 
 @dataclass
 class Sign:
@@ -57,13 +60,19 @@ def locked(run_dir: epath.Path) -> Iterator[Sign]:
     def beat() -> None:
         while not stop.wait(BEAT_SECONDS):
             with suppress(Exception):  # the next beat tries again; every store has errors of its own
+                if (other := _read(path)) is not None and not _same(other, mine):
+                    log.error("bertjax: process %d on %s has taken over %s, as this one gave no sign of life (was it "
+                              "suspended?); this one ends", other["pid"], other["host"], run_dir)
+                    interrupts.end_process(TAKEN_OVER)
                 put_text(path, _line(mine | {"alive": time.time(), "doing": sign.doing}))
 
     def release() -> None:
         stop.set()
-        thread.join(5)
+        if threading.current_thread() is not thread:
+            thread.join(5)
         with suppress(Exception):
-            path.unlink()
+            if (holder := _read(path)) is None or _same(holder, mine):
+                path.unlink()
 
     thread = threading.Thread(target=beat, name="bertjax-lock", daemon=True)
     thread.start()
@@ -105,7 +114,13 @@ def _acquire(path: epath.Path, mine: dict[str, Any]) -> None:
             who = "its file is damaged" if holder is None else f"process {holder['pid']} on {holder['host']} is gone"
             log.warning("the lock of %s is taken over: %s", path.parent, who)
             with suppress(FileNotFoundError):
-                path.unlink()
+                if _read(path) == holder:  # and no other process was faster
+                    path.unlink()
+
+
+def _same(found: dict[str, Any], mine: dict[str, Any]) -> bool:
+    """Whether a lock is this process's own."""
+    return all(found[name] == mine[name] for name in ("host", "pid", "started"))
 
 
 def _create(path: epath.Path, mine: dict[str, Any]) -> None:

@@ -68,6 +68,27 @@ def test_a_stale_lock_is_taken_over_and_that_is_said(
     assert line.startswith(f"the lock of {tmp_path} is taken over: ") and line.endswith(why)
 
 
+def test_an_owner_that_slept_too_long_ends_and_leaves_the_lock_to_who_took_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock, "BEAT_SECONDS", 0.01)
+    ended: list[int] = []
+
+    def end_process(code: int) -> None:
+        ended.append(code)
+        raise RuntimeError("the process is gone")
+
+    monkeypatch.setattr(lock.interrupts, "end_process", end_process)
+    deadline = time.time() + 30
+    with locked(epath.Path(tmp_path)):
+        while not ended:
+            assert time.time() < deadline
+            holder(tmp_path, alive=time.time())
+            time.sleep(0.02)
+    assert set(ended) == {75}
+    assert (owner_of(epath.Path(tmp_path)) or {})["pid"] == os.getppid()
+
+
 def test_it_says_that_it_is_alive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lock, "BEAT_SECONDS", 0.01)
     with locked(epath.Path(tmp_path)):
