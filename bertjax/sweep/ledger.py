@@ -145,14 +145,15 @@ class Ledger:
         name = hashlib.sha256(ids.encode()).hexdigest()[:12]
         return Checkpoints(self.place.root / "checkpoints" / name, seconds)
 
-    def as_begun(self, left: Sequence[TrialConfig], planned: Sequence[TrialConfig]) -> tuple[TrialConfig, ...]:
-        """The trials to train together so that `left` of the `planned` ones get done: those of the program that was
-        begun with them, if one was, for only that one goes on with the same bits."""
-        ids, known = {trial.trial_id for trial in left}, {trial.trial_id for trial in planned}
-        for begun in begun_programs(self.place.root / "checkpoints").values():
-            if ids <= set(begun) <= known:
-                return tuple(trial for trial in planned if trial.trial_id in begun)
-        return tuple(left)
+    def begun(self, planned: Sequence[TrialConfig]) -> list[tuple[TrialConfig, ...]]:
+        """The programs that were begun with some of the planned trials and no others, and are not finished: only as
+        such they go on with the same bits. Those of most trials come first; none has a trial of one before it."""
+        known, found = {trial.trial_id for trial in planned}, []
+        for ids in sorted(begun_programs(self.place.root / "checkpoints").values(), key=len, reverse=True):
+            if set(ids) <= known:
+                known -= set(ids)
+                found.append(tuple(trial for trial in planned if trial.trial_id in ids))
+        return found
 
     def left(self, planned: Sequence[TrialConfig], known: Container[str]) -> tuple[TrialConfig, ...]:
         """The trials still to be trained of the `planned` ones.

@@ -60,12 +60,23 @@ class Session:
     def parts(self, program: ProgramPlan) -> Iterator[ProgramPlan]:
         """A program as those that fit into the devices' memory, each with what is left of it.
 
-        The whole is split, whatever is left, so that a checkpoint finds its trials again.
+        First come those that were begun, of which checkpoints hold the state, however they were split then. The whole
+        is split, whatever is left, so that an interrupted program is made of the same trials again.
         """
-        for part in split_to_fit(program.whole, read_outline(program.whole), devices_here(), self.mesh):
-            left = [trial for trial in part if trial in program.trials]
-            if left:
-                yield replace(program, trials=self.ledger.as_begun(left, part), planned=program.whole)
+        outlined, left = read_outline(program.whole), list(program.trials)
+        for begun in self.ledger.begun(program.whole):
+            again = [trial for trial in begun if trial in left]
+            if not again:
+                continue
+            if len(begun) > 1 and not layout(begun, outlined, devices_here(), self.mesh).fits:
+                log.warning("%s: %s that were begun together no longer fit into the memory here: they start anew, as "
+                            "programs that do", program.task, number_of("trial", len(begun)))
+                continue
+            yield replace(program, trials=begun, planned=program.whole)
+            left = [trial for trial in left if trial not in begun]
+        for part in split_to_fit(program.whole, outlined, devices_here(), self.mesh):
+            if rest := tuple(trial for trial in part if trial in left):
+                yield replace(program, trials=rest, planned=program.whole)
 
     def execute(
         self, title: str, work: float, trials: Sequence[TrialConfig], inputs: TaskInputs, laid: Layout,

@@ -40,9 +40,9 @@ class SharedLedger(Ledger):
         ids = set(from_first(lambda: [trial.trial_id for trial in self.own.left(planned, known)]))
         return tuple(trial for trial in planned if trial.trial_id in ids)
 
-    def as_begun(self, left: Sequence[TrialConfig], planned: Sequence[TrialConfig]) -> tuple[TrialConfig, ...]:
-        ids = set(from_first(lambda: [trial.trial_id for trial in self.own.as_begun(left, planned)]))
-        return tuple(trial for trial in planned if trial.trial_id in ids)
+    def begun(self, planned: Sequence[TrialConfig]) -> list[tuple[TrialConfig, ...]]:
+        found = from_first(lambda: [[trial.trial_id for trial in made] for made in self.own.begun(planned)])
+        return [tuple(trial for trial in planned if trial.trial_id in ids) for ids in found]
 
     def row(self, trial: TrialConfig) -> Row | None:
         return from_first(partial(self.own.row, trial))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,12 @@ from bertjax.sweep import devices as devices_module
 from bertjax.sweep import session as session_module
 from bertjax.sweep.devices import Devices, devices_here
 from bertjax.sweep.layout import MEMORY_SHARE, Layout, layout, split_to_fit
-from bertjax.sweep.outline import Outline, outline
+from bertjax.sweep.ledger import open_ledger
+from bertjax.sweep.outline import Outline, outline, read_outline
+from bertjax.sweep.plan import programs
 from bertjax.sweep.run import run_study
+from bertjax.sweep.run_dir import RunDir
+from bertjax.sweep.session import Session
 from bertjax.train.memory import WORKSPACE, state_bytes, step_bytes
 from bertjax.train.trial import student_trials, students
 
@@ -140,6 +144,33 @@ def test_a_study_that_does_not_fit_trains_in_several_programs_and_in_parts(
     assert parts["trial_id"].tolist() == whole["trial_id"].tolist() and set(parts["status"]) == {"done"}
     for trial_id in whole["trial_id"]:
         assert losses(tmp_path / "parts", trial_id) == pytest.approx(losses(tmp_path / "whole", trial_id), abs=1e-3)
+
+
+def test_what_was_begun_goes_on_as_it_was_split_then(
+    study: StudyConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (program,) = programs(replace(study, methods=("none", "P"), seeds=(0, 1)))
+    outlined, trials = read_outline(program.trials), program.trials
+    said: list[str] = []
+    monkeypatch.setattr(session_module.log, "warning", lambda text, *values: said.append(text % values))
+
+    def parts(name: str, begun: Sequence[Sequence[TrialConfig]], room_for: int) -> list[tuple[TrialConfig, ...]]:
+        ledger = open_ledger(RunDir.at(tmp_path / name), study)
+        for some in begun:
+            ledger.checkpoints(some, 60).begin([trial.trial_id for trial in some])
+        room = memory_for(layout(trials[:room_for], outlined, Devices(1, "cpu", None)), "cpu")
+        monkeypatch.setattr(session_module, "devices_here", lambda: room)
+        view: Any = None
+        return [part.trials for part in Session(ledger, view, "none", None, 60.0).parts(program)]
+
+    assert parts("new", [], 4) == [trials] and len(parts("little", [], 2)) == 2
+    # On a machine with less memory, and with more than there was.
+    assert parts("more", [trials[1:3]], 4) == [trials[1:3], (trials[0], trials[3])]
+    assert parts("several", [trials[:1], trials[1:], trials[:2]], 4) == [trials[1:], trials[:1]]
+    assert said == []
+    assert parts("less", [trials], 2) == parts("little", [], 2)
+    (line,) = said
+    assert "4 trials that were begun together no longer fit into the memory here: they start anew" in line
 
 
 def losses(run_dir: Path, trial_id: str) -> list[float]:

@@ -5,40 +5,31 @@ What is counted here no noise can touch: a change that makes a step do more show
 
 from __future__ import annotations
 
+import json
+import os
+import re
+import subprocess
 import sys
 from collections import Counter
 from dataclasses import dataclass, replace
-from functools import cache
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
-from bertjax.config import FLOAT, InputError, QuantizeConfig
+from bertjax.config import FLOAT, InputError
 from bertjax.model.sizes import size_config
 from bertjax.params import count
-from bertjax.train.ahead import (
-    DataShape,
-    DeviceCost,
-    device_cost,
-    lower_train_chunk,
-    topology_devices,
-    train_arguments,
-)
+from bertjax.train.ahead import DataShape, lower_train_chunk, topology_devices, train_arguments
 from bertjax.train.hlo import Product, ProgramFacts, parse, read_program
 from bertjax.train.memory import state_bytes, step_bytes
 from bertjax.train.mesh import make_mesh
 from bertjax.train.program import place_group, place_schedule, place_table
 from bertjax.train.step import ProgramSpec
 from bertjax.train.trial import Order, split_groups
+from tests.train.eight_devices import CASES, DATA, SPEC, TINY
 from tests.train.toy import LABELS, Toy
-
-TINY = replace(size_config("tiny"), vocab_size=64, num_hidden_layers=1)
-SPEC = ProgramSpec(TINY, (FLOAT, QuantizeConfig()), regression=False, part_tokens=16)
-"""Batches in parts of two rows."""
-DATA = DataShape(rows=50, longest=8, batch_size=8, steps=9)
-QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-"""Halves the compilation; what is looked at here was decided before."""
 
 
 def test_arguments_are_those_of_a_real_program_also_where_groups_and_batches_are_filled_up(toy: Toy) -> None:
@@ -59,76 +50,77 @@ def test_arguments_are_those_of_a_real_program_also_where_groups_and_batches_are
 
 @dataclass(frozen=True)
 class Compiled:
-    """A train chunk for CPU devices."""
+    """A program of `eight_devices.CASES`."""
 
     facts: ProgramFacts
     instructions: Counter[str]
     """By opcode, also within fusions."""
-    cost: DeviceCost
-    temporary_bytes: int
+    numbers: dict[str, float]
 
 
-@cache
-def compiled(groups: tuple[QuantizeConfig, ...], sizes: tuple[int, ...], shape: tuple[int, int]) -> Compiled:
-    """`sizes` trials of the groups on a mesh of a shape."""
-    mesh = make_mesh(shape)
-    made = lower_train_chunk(replace(SPEC, groups=groups), mesh, sizes, DATA, length=8).compile(QUICK)
-    opcodes = Counter(one.opcode for one in parse(made.as_text()))
-    return Compiled(read_program(made.as_text(), mesh.shape), opcodes, device_cost(made),
-                    made.memory_analysis().temp_size_in_bytes)
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Compiled]:
+    """Compiled for eight devices, in a process that has as many."""
+    folder = tmp_path_factory.mktemp("programs")
+    flags = re.sub(r"device_count=\d+", "device_count=8", os.environ["XLA_FLAGS"])
+    subprocess.run([sys.executable, "-m", "tests.train.eight_devices", folder], check=True,
+                   env=os.environ | {"XLA_FLAGS": flags}, cwd=Path(__file__).parents[2])
+    made = {}
+    for name, case in CASES.items():
+        text = (folder / f"{name}.hlo").read_text()
+        opcodes = Counter(one.opcode for one in parse(text))
+        facts = read_program(text, dict(zip(("trial", "data"), case.shape, strict=True)))
+        made[name] = Compiled(facts, opcodes, json.loads((folder / f"{name}.json").read_text()))
+    return made
 
 
-def eight() -> Compiled:
-    """The eight subsets: four float trials, four quantized ones."""
-    return compiled(SPEC.groups, (4, 4), (2, 2))
+def test_eight_subsets_on_four_by_two_devices_add_all_gradients_over_data_at_once(
+    programs: dict[str, Compiled]
+) -> None:
+    case, made = CASES["subsets"], programs["subsets"]
+    states = train_arguments(SPEC, make_mesh((1, 1)), case.sizes, DATA)[0]
+    gradients = sum(count(state.params) for state in states) // case.shape[0]
 
-
-def plain(trials: int) -> Compiled:
-    """So many float trials on each of four devices."""
-    return compiled((FLOAT,), (4 * trials,), (4, 1))
-
-
-def test_a_step_adds_all_gradients_over_data_at_once() -> None:
-    mesh, facts = make_mesh((2, 2)), eight().facts
-    states = train_arguments(SPEC, mesh, (4, 4), DATA)[0]
-    gradients = sum(count(state.params) for state in states) // mesh.shape["trial"]
-
-    (reduction,) = facts.collectives
+    (reduction,) = made.facts.collectives
     assert (reduction.kind, reduction.axes, reduction.dtypes, reduction.loops) == ("all-reduce", ("data",), ("f32",), 1)
-    # With them go three sums of losses and weights for each of the four trials of a device.
-    assert gradients < reduction.elements <= gradients + 3 * 4
-    assert facts.donated == {(i, i) for i in range(len(jax.tree.leaves(states)))}
-    assert eight().cost.argument_bytes > 3 * 4 * gradients
+    # With them go three sums of losses and weights for both trials of a device.
+    assert gradients < reduction.elements <= gradients + 3 * 2
+    assert made.facts.donated == {(i, i) for i in range(len(jax.tree.leaves(states)))}
+    assert made.numbers["argument_bytes"] > 3 * 4 * gradients
 
 
-def test_trials_on_different_devices_never_talk() -> None:
-    assert plain(1).facts.products and plain(1).facts.collectives == ()
+@pytest.mark.parametrize("name", ["sixteen", "plain", "more"])
+def test_trials_on_eight_devices_never_talk(programs: dict[str, Compiled], name: str) -> None:
+    """Eight float trials, or sixteen, or eight float and eight quantized ones, on trial=8."""
+    assert programs[name].facts.products and programs[name].facts.collectives == ()
 
 
-def test_products_are_those_of_the_forward_and_backward_pass() -> None:
+def test_products_are_those_of_the_forward_and_backward_pass(programs: dict[str, Compiled]) -> None:
     """In each group of eight linear layers, with pooler and classifier, and of attention's two products: one forward
     and at most two backward. Forward, Q's are of codes in the six of the encoder.
     """
     codes, floats = Product("s8", "s8", "s32"), Product("f32", "f32", "f32")
-    assert set(eight().facts.products) == {codes, floats} and eight().facts.products[codes] == 6
-    assert eight().facts.products[floats] <= 2 * 3 * (8 + 2) - 6
+    products = programs["sixteen"].facts.products
+    assert set(products) == {codes, floats} and products[codes] == 6
+    assert products[floats] <= 2 * 3 * (8 + 2) - 6
 
 
-def test_a_step_neither_sorts_nor_leaves_the_device() -> None:
+def test_a_step_neither_sorts_nor_leaves_the_device(programs: dict[str, Compiled]) -> None:
     """The threshold of a mask is found by bisection, and what drops out by arithmetic."""
-    assert eight().facts.host_transfers == ()
-    assert not {"sort", "rng", "rng-bit-generator", "custom-call"} & set(eight().instructions)
+    for made in programs.values():
+        assert made.facts.host_transfers == ()
+        assert not {"sort", "rng", "rng-bit-generator", "custom-call"} & set(made.instructions)
 
 
-def test_more_trials_are_the_same_program_on_longer_arrays() -> None:
-    one, two = plain(1), plain(2)
+def test_more_trials_are_the_same_program_on_longer_arrays(programs: dict[str, Compiled]) -> None:
+    one, two = programs["plain"], programs["more"]
     assert two.facts.products == one.facts.products
     assert sum(two.instructions.values()) < 1.1 * sum(one.instructions.values())
-    assert two.temporary_bytes < 2.1 * one.temporary_bytes
+    assert two.numbers["temporary_bytes"] < 2.1 * one.numbers["temporary_bytes"]
 
 
-def test_the_eight_subsets_are_little_more_for_the_compiler_than_their_two_kinds() -> None:
-    assert sum(eight().instructions.values()) < 2.4 * sum(plain(1).instructions.values())
+def test_both_kinds_are_little_more_for_the_compiler_than_two_programs(programs: dict[str, Compiled]) -> None:
+    assert sum(programs["sixteen"].instructions.values()) < 2.4 * sum(programs["plain"].instructions.values())
 
 
 def test_a_trial_holds_parameters_two_moments_and_masks() -> None:
