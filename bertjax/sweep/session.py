@@ -99,11 +99,15 @@ class Session:
             raise
         return made, checkpoints
 
-    def kept(self, checkpoints: Checkpoints) -> None:
-        """The results of a program are written: brings them to where they stay, then drops its checkpoints."""
+    def write_tables(self) -> None:
+        """Trials have got their results: puts them into the tables, and brings all to where it stays."""
         if self.alone:
             self.ledger.write_tables()
         self.ledger.push()
+
+    def kept(self, checkpoints: Checkpoints) -> None:
+        """The results of a program are written: brings them to where they stay, then drops its checkpoints."""
+        self.write_tables()
         checkpoints.drop()
 
 
@@ -172,10 +176,14 @@ def train(session: Session, study: StudyConfig, todo: Sequence[ProgramPlan], bro
 
 
 def fail(session: Session, trials: Sequence[TrialConfig], program: ProgramPlan, reason: str) -> None:
-    """Marks those trials of a program failed that have no result; the same command tries them again."""
+    """Marks those trials of a program failed that have no result; the same command tries them again.
+
+    At once in the tables too, from which `bertjax status` counts, though other programs are still to be trained.
+    """
     inputs = task_inputs(program.whole)
     for trial in session.ledger.missing(trials):
         session.ledger.record(trial, failed_row(trial, inputs, reason), [])
+    session.write_tables()
 
 
 def run_program(
