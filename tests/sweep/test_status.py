@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from bertjax import cli
@@ -21,6 +22,7 @@ from bertjax.sweep.plan import programs
 from bertjax.sweep.status import keep_plan, read_status
 from bertjax.sweep.view import View
 from bertjax.train.running import Progress
+from bertjax.train.state import StepMetrics
 
 
 @pytest.fixture
@@ -85,7 +87,6 @@ def test_what_is_no_study_is_one_line(run_dir: Path, name: str, content: str | N
 
 
 def test_a_view_tells_the_sign_how_far_its_programs_are() -> None:
-    import numpy as np
     sign = Sign()
     with View(live=False, sign=sign) as view:
         view.planned(2, 16, work=10.0)
@@ -102,3 +103,26 @@ def test_a_view_tells_the_sign_how_far_its_programs_are() -> None:
         view.failed("q")  # what it had done is to be done again
         view.finished("p", [], Cost(2.0, 0.5, 1, 24))
         assert sign.doing == {"programs": [], "seconds_left": pytest.approx(30, rel=0.1)}
+
+
+def test_what_was_done_before_a_program_goes_on_takes_no_time_of_the_study() -> None:
+    """Of a program that goes on after 90 of 100 steps, nine hours in, and is at 92 a minute later."""
+    two_steps = (StepMetrics(*np.ones((3, 2, 1))),)
+    sign = Sign()
+    with View(live=False, sign=sign) as view:
+        view.planned(2, 16, work=20.0)
+        view.started("p", 10.0)
+        view.begun -= 60
+        view.step("p", Progress(92, 100, 640, 9 * 3600 + 60, np.ones(1), two_steps))
+        assert sign.doing["seconds_left"] == pytest.approx(30 * (8 + 100), rel=0.01)
+        view.step("p", Progress(94, 100, 640, 9 * 3600 + 120, np.ones(1), two_steps))
+        assert sign.doing["seconds_left"] == pytest.approx(15 * (6 + 100), rel=0.01)
+        view.failed("p")  # its process is gone, and another one goes on from step 93
+        view.started("p", 10.0)
+        view.step("p", Progress(95, 100, 640, 9 * 3600 + 150, np.ones(1), two_steps))
+        assert sign.doing["seconds_left"] == pytest.approx(30 * (5 + 100), rel=0.01)
+        view.finished("p", [], Cost(2.0, 0.5, 1, 24))
+        assert sign.doing["seconds_left"] == pytest.approx(60 * 100 / 7, rel=0.01)
+        view.started("q", 10.0)
+        view.finished("q", [], Cost(2.0, 0.5, 1, 24))  # its checkpoint was of its last step
+        assert sign.doing["seconds_left"] == pytest.approx(0, abs=1e-6)
