@@ -561,6 +561,15 @@ def test_wrong_input_stops_before_training(study: StudyConfig, tmp_path: Path, c
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_mesh_without_its_devices_leaves_the_run_directory_to_another_command(
+    study: StudyConfig, tmp_path: Path, finished: tuple[Path, pd.DataFrame]
+) -> None:
+    with pytest.raises(InputError, match="--mesh trial=9 needs 9 devices; there are 4"):
+        run_study(study, tmp_path, mesh="trial=9")
+    assert list(tmp_path.iterdir()) == []
+    assert len(run_study(study, finished[0], mesh="trial=9", keep_models="all")) == 8  # nothing is left to train
+
+
 def test_the_plan_says_trials_groups_programs_and_padding(study: StudyConfig) -> None:
     text = describe_plan(replace(study, seeds=(0, 1)), mesh="trial=1")
     assert "16 trials in 1 program, 2 compilations, 1 teacher;" in text
