@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -80,6 +79,8 @@ class Session:
             work: See `work_of`.
         """
         self.view.started(title, work)
+        if how := laid.in_words(trials[0].train.batch_size):
+            log.info("%s: %s", title, how)
         try:
             checkpoints = self.ledger.checkpoints(trials, self.checkpoint_seconds)
             checkpoints.begin([trial.trial_id for trial in trials])
@@ -169,10 +170,14 @@ def train(session: Session, study: StudyConfig, todo: Sequence[ProgramPlan], bro
         broken: As in `taught`.
     """
     chunks = None
-    for program in itertools.chain.from_iterable(map(session.parts, todo)):
-        program, outputs = taught(session, study, program, broken)
-        if program.trials:
-            chunks = run_program(session, program, outputs, chunks)
+    for planned in todo:
+        for program in session.parts(planned):
+            if len(program.trials) < len(planned.trials):
+                log.info("%s: %d of %d trials, as all of them do not fit into the memory here, or leave more work idle",
+                         program.task, len(program.trials), len(planned.trials))
+            program, outputs = taught(session, study, program, broken)
+            if program.trials:
+                chunks = run_program(session, program, outputs, chunks)
 
 
 def fail(session: Session, trials: Sequence[TrialConfig], program: ProgramPlan, reason: str) -> None:
