@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import socket
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from etils import epath
 
 from bertjax import cli
 from bertjax.cli_status import duration, running_in_words
@@ -84,6 +86,33 @@ def test_what_is_no_study_is_one_line(run_dir: Path, name: str, content: str | N
         (run_dir / name).write_text(content)
     with pytest.raises(InputError, match=said):
         read_status(str(run_dir))
+
+
+@pytest.mark.parametrize(("place", "said"), [
+    ("", "^the run directory must be a folder or gs://bucket/name, got ''$"),
+    ("foo://bar/x", "^the run directory must be a folder or gs://bucket/name, got 'foo://bar/x'$"),
+    ("s3://bar/x", r"^s3://bar/x needs a package that is not installed \(.*\); gs://bucket/name and local folders w"),
+    (__file__, "test_status.py cannot be read .*Not a directory"),
+])
+def test_a_place_that_cannot_be_read_is_one_line(place: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "s3fs", None)  # not installed
+    with pytest.raises(InputError, match=said) as raised:
+        read_status(place)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_store_that_does_not_answer_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    def refused(_path: object) -> str:
+        logging.getLogger("gcsfs").error("a try of several")
+        raise RuntimeError("no connection\nto the store")
+
+    monkeypatch.setattr(type(epath.Path("gs://bucket/run")), "read_text", refused)
+    with pytest.raises(SystemExit):
+        cli.main(["status", "gs://bucket/run"])
+    assert capsys.readouterr().err == "bertjax: gs://bucket/run cannot be read (no connection)\n"
+    assert "a try of several" not in caplog.text
 
 
 def test_a_view_tells_the_sign_how_far_its_programs_are() -> None:
