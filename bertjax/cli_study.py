@@ -31,6 +31,8 @@ def checked_study(command: Sweep | Train) -> tuple[StudyConfig, bool]:
     takes long to import."""
     if command.mesh is not None:
         axis_sizes(command.mesh)
+    require(command.checkpoint_minutes >= 0,
+            f"--checkpoint-minutes must be at least 0, got {command.checkpoint_minutes:g}")
     study = study_of(command) if isinstance(command, Sweep) else train_study(command)
     if is_remote(command.run_dir):
         return study, False
