@@ -117,6 +117,7 @@ def prepare_process(deterministic: bool = False) -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     logging.getLogger("absl").setLevel(logging.ERROR)
+    logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # it prints pages for each try; what ends them is raised
     logger = logging.getLogger("bertjax")
     logger.setLevel(logging.INFO)
     logger.propagate = False

@@ -77,7 +77,7 @@ class Plan(StudyOptions):
     mesh: Mesh = None
     """Devices by axis."""
     device: str = "cpu"
-    """What it is estimated for: cpu:CORES, a100:N, h100:N, h200:N, v4:AxB, v5e:AxB, v5p:AxB or v6e:AxB."""
+    """What it is estimated for: cpu:CORES, a100:N, h100:N, h200:N, v5e:AxB, v6e:AxB, v4:AxBxC or v5p:AxBxC."""
     compile: bool = False
     """For a TPU slice: compile the heaviest program of each model by libtpu, without a TPU, and say its bytes and FLOPs
     (minutes; needs the extra tpu)."""

@@ -15,6 +15,7 @@ from bertjax.config import InputError, require
 from bertjax.files import is_remote
 from bertjax.study import StudyConfig
 from bertjax.sweep.experiments import load_study, override
+from bertjax.train.axes import axis_sizes
 
 if TYPE_CHECKING:
     from bertjax.cli_options import DataOptions, GridOptions, StudyOptions
@@ -28,6 +29,10 @@ def study_of(command: Sweep | Plan) -> StudyConfig:
 def checked_study(command: Sweep | Train) -> tuple[StudyConfig, bool]:
     """The study to run, and whether its run directory is new, which is made. Bad flags are known without JAX, which
     takes long to import."""
+    if command.mesh is not None:
+        axis_sizes(command.mesh)
+    require(command.checkpoint_minutes >= 0,
+            f"--checkpoint-minutes must be at least 0, got {command.checkpoint_minutes:g}")
     study = study_of(command) if isinstance(command, Sweep) else train_study(command)
     if is_remote(command.run_dir):
         return study, False

@@ -157,6 +157,9 @@ def test_train_is_a_study_of_one_trial() -> None:
      "sparsities must be in [0, 1), got 1.0"),
     (["plan", "movva2022", "--sizes", "tiny", "--tasks", "rte", "--device", "h100:8", "--compile"],
      "--compile needs a TPU slice such as --device v5e:2x4, got 'h100:8': for other devices no compiler works"),
+    ([*SWEEP, "--model", "m", "--mesh", "foo"], "--mesh must read like trial=4,data=2, got 'foo'"),
+    (["train", "--model", "m", "--run-dir", "unused", "--mesh", "data=0"], "--mesh must read like trial=4,data=2"),
+    ([*SWEEP, "--model", "m", "--checkpoint-minutes", "-1"], "--checkpoint-minutes must be at least 0, got -1"),
     ([*SWEEP, "--model", "m", "--ray-address", "auto"], "--ray-address is for --executor ray"),
     ([*SWEEP, "--model", "m", "--ray-wait", "0"], "--ray-wait is for --executor ray"),
     ([*SWEEP, "--model", "m", "--executor", "ray", "--resources-per-task", "TPU"],
@@ -194,7 +197,8 @@ def test_bad_input_is_said_before_jax_is_imported() -> None:
     program = ("import sys, bertjax.cli\ntry:\n    bertjax.cli.main(sys.argv[1:])\nfinally:\n"
                "    assert 'jax' not in sys.modules and 'transformers' not in sys.modules")
     for flags in (["--tasks", "x"], ["--sparsities", "2"], ["--run-dir", f"{__file__}/below"],
-                  ["--executor", "ray", "--resources-per-task", "x"]):
+                  ["--executor", "ray", "--resources-per-task", "x"], ["--mesh", "foo"],
+                  ["--checkpoint-minutes", "-1"]):
         done = subprocess.run([sys.executable, "-c", program, *SWEEP, "--model", "m", *flags], capture_output=True,
                               text=True, check=False)
         assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr

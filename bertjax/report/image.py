@@ -8,7 +8,7 @@ import altair as alt
 import pandas as pd
 import vl_convert
 
-from bertjax.report.plots import INK, Drawing, Figure, scales, style
+from bertjax.report.plots import INK, Drawing, Figure, scales, vega
 from bertjax.report.tables import ORDER
 from bertjax.study import METHODS
 
@@ -26,7 +26,7 @@ def png(figures: list[Figure], title: str, methods: Collection[str], scale: floa
     rows = [*sized[:wide], *(alt.hconcat(*sized[i:i + 2], spacing=40) for i in range(wide, len(sized), 2))]
     chart = alt.vconcat(_key(present), *rows, spacing=30).properties(
         title=alt.Title(title, fontSize=19), padding=24)
-    return vl_convert.vegalite_to_png({**chart.to_dict(validate=False), "config": style()}, scale=scale)
+    return vl_convert.vegalite_to_png(vega(chart), scale=scale)
 
 
 def _wrapped(figure: Figure, wide: bool) -> list[str]:

@@ -18,7 +18,7 @@ from bertjax.artifact.inspection import Inspection, inspect_model
 from bertjax.artifact.named_sizes import megabytes
 from bertjax.config import InputError, require
 from bertjax.files import write_bytes
-from bertjax.report.plots import style
+from bertjax.report.plots import vega
 
 KINDS = {"values": ("█", "blue", "#123f9c"), "places": ("▓", "dark_orange", "#dd7410"),
          "scales": ("▒", "green", "#169c78"), "header": ("░", "grey62", "#80868f")}
@@ -74,7 +74,7 @@ def inspection_png(inspection: Inspection, scale: float = 2) -> bytes:
                         scale=alt.Scale(domain=list(KINDS), range=[colour for _, _, colour in KINDS.values()])),
         order=alt.Order("order:Q"),
     ).properties(width=PNG_WIDTH, height=alt.Step(40), padding=20, title=_title(inspection))
-    return vl_convert.vegalite_to_png({**drawn.to_dict(validate=False), "config": style()}, scale=scale)
+    return vl_convert.vegalite_to_png(vega(drawn), scale=scale)
 
 
 def part_bytes(inspection: Inspection) -> dict[str, dict[str, int]]:

@@ -20,10 +20,11 @@ from bertjax.files import write_bytes
 from bertjax.report.analysis import analyse, analysis_tables
 from bertjax.report.comparison import compare, compare_means
 from bertjax.report.comparison_sections import comparison_section, means_section
+from bertjax.report.curves import curve_figures
 from bertjax.report.headline import TOLERANCES, Headline, headline, megabytes, panels, signed, times, unlearned_panels
 from bertjax.report.image import png
 from bertjax.report.mixture import study_notes
-from bertjax.report.plots import MARKS, Figure, curve_figures, spec, tradeoff_figures
+from bertjax.report.plots import MARKS, Figure, spec, tradeoff_figures
 from bertjax.report.predictions import constant_scores, read_predictions
 from bertjax.report.provenance import command, study_rows, versions
 from bertjax.report.reading import read_json, read_results, read_study

@@ -73,7 +73,8 @@ def focus() -> Any:
     return alt.param(name="focus", value="")
 
 
-def _opacity(shown: float) -> Any:
+def opacity(shown: float) -> Any:
+    """Of a mark: `shown` where its subset stands out, or none does."""
     return alt.condition("focus == '' || datum.methods == focus", alt.value(shown), alt.value(0.08 * shown))
 
 
@@ -148,7 +149,7 @@ def _points(marks: pd.DataFrame, x: alt.X, y: alt.Y, results: pd.DataFrame, tool
     return alt.Chart(marks).mark_point(size=120 if len(marks) <= CROWDED else 55, strokeWidth=2.2, opacity=1).encode(
         x=x, y=y, shape=alt.Shape("methods:N", scale=shape, legend=None),
         stroke=alt.Stroke("methods:N", scale=colour, legend=None),
-        fill=alt.Fill("methods:N", scale=fill, legend=None), opacity=_opacity(1.0),
+        fill=alt.Fill("methods:N", scale=fill, legend=None), opacity=opacity(1.0),
         tooltip=[alt.Tooltip(f"{name}:N", title=name) for name in tooltip])
 
 
@@ -194,7 +195,7 @@ def _lines(marks: pd.DataFrame, x: alt.X, y: alt.Y, colour: alt.Scale) -> alt.Ch
     best = marks.sort_values("score", ascending=False, kind="stable").drop_duplicates(["methods", "cost"])
     return alt.Chart(best[["methods", "cost", "score"]].sort_values(["methods", "cost"])).mark_line(
         strokeWidth=1.6).encode(x=x, y=y, color=alt.Color("methods:N", scale=colour, legend=None),
-                                opacity=_opacity(0.6))
+                                opacity=opacity(0.6))
 
 
 def _rule(name: str, score: float, y: alt.Y) -> Drawing:
@@ -212,7 +213,7 @@ def _dots(trials: pd.DataFrame, x: alt.X, y: alt.Y, colour: alt.Scale) -> alt.Ch
         "trial": trials["trial_id"], "seed": [f"{seed:.0f}" for seed in trials["seed"]],
         "points": [f"{score:.2f}" for score in trials["score"]]})
     return alt.Chart(data).mark_circle(size=26).encode(
-        x=x, y=y, color=alt.Color("methods:N", scale=colour, legend=None), opacity=_opacity(0.4),
+        x=x, y=y, color=alt.Color("methods:N", scale=colour, legend=None), opacity=opacity(0.4),
         tooltip=[alt.Tooltip(f"{name}:N", title=name) for name in ("methods", "points", "seed", "trial")])
 
 
@@ -223,7 +224,7 @@ def _names(marks: pd.DataFrame, x: alt.X, y: alt.Y, colour: alt.Scale) -> list[a
     for side, (align, dx, dy) in SIDES.items():
         rows = marks[[name != "" and at == side for name, at in zip(marks["name"], sides, strict=True)]]
         if len(rows):
-            base = alt.Chart(rows).encode(x=x, y=y, text="name:N", opacity=_opacity(1.0))
+            base = alt.Chart(rows).encode(x=x, y=y, text="name:N", opacity=opacity(1.0))
             text: dict[str, Any] = {"align": align, "dx": dx, "dy": dy, "fontSize": 13, "fontWeight": 600}
             charts += [base.mark_text(**text, stroke=PAPER, strokeWidth=4, strokeJoin="round"),
                        base.mark_text(**text).encode(color=alt.Color("methods:N", scale=colour, legend=None))]
@@ -245,42 +246,6 @@ def ticks(low: float, high: float) -> list[float]:
     return chosen
 
 
-def curve_figures(curves: pd.DataFrame, results: pd.DataFrame) -> list[Figure]:
-    """Training loss and dev score per epoch, two figures per task that has any (rows of `tables.curve_table`)."""
-    figures = []
-    for task, rows in curves.groupby("task", sort=False):
-        for column, words in (("train_loss", "training loss"), ("score", "dev score (points)")):
-            known = rows[np.isfinite(rows[column])]
-            if len(known):
-                title = words if column == "train_loss" else _last_epoch(known)
-                figures.append(Figure(str(task), title, curve_chart(known, column, words, results)))
-    return figures
-
-
-def _last_epoch(rows: pd.DataFrame) -> str:
-    last = rows[rows["epoch"] == rows["epoch"].max()].sort_values("score", ascending=False, kind="stable")
-    text = f"{last.iloc[0]['methods']} ends highest with {last.iloc[0]['score']:.1f} points"
-    return text if len(last) == 1 else f"{text}, {last.iloc[-1]['methods']} lowest with {last.iloc[-1]['score']:.1f}"
-
-
-def curve_chart(curves: pd.DataFrame, column: str, title: str, results: pd.DataFrame) -> Drawing:
-    """Lines with the subset's mark at every epoch."""
-    colour, shape, fill = scales(results)
-    data = curves.assign(value=curves[column].round(5), setting=curves["label"])
-    last = int(data["epoch"].max())
-    base = alt.Chart(data).encode(
-        x=alt.X("epoch:Q", title="epoch", scale=alt.Scale(nice=False, padding=14),
-                axis=alt.Axis(values=list(range(1, last + 1, max(1, -(-last // 8)))), format="d", grid=False)),
-        y=alt.Y("value:Q", title=title, scale=alt.Scale(zero=False, padding=10)), opacity=_opacity(1.0))
-    line = base.mark_line(strokeWidth=1.8).encode(color=alt.Color("methods:N", scale=colour, legend=None))
-    points = base.mark_point(size=60, strokeWidth=1.8).encode(
-        shape=alt.Shape("methods:N", scale=shape, legend=None), fill=alt.Fill("methods:N", scale=fill, legend=None),
-        stroke=alt.Stroke("methods:N", scale=colour, legend=None),
-        tooltip=["setting:N", "epoch:Q", alt.Tooltip("value:Q", title=title, format=".3f"),
-                 alt.Tooltip("trials:Q", title="seeds")])
-    return alt.layer(line, points).add_params(focus()).properties(width="container", height=240)
-
-
 def style() -> dict[str, object]:
     """The look of every chart: quiet axes, one family of letters, white ground."""
     return {
@@ -295,4 +260,10 @@ def style() -> dict[str, object]:
 
 def spec(figure: Figure) -> dict[str, object]:
     """The chart as Vega-Lite for the page, without its title (the page sets it, where it can wrap)."""
-    return {**figure.chart.to_dict(validate=False), "config": style()}
+    return vega(figure.chart)
+
+
+def vega(chart: Any) -> dict[str, object]:
+    """A chart as Vega-Lite with our look, however many rows it has: of more than 5,000 Altair would make none."""
+    with alt.data_transformers.disable_max_rows():
+        return {**chart.to_dict(validate=False), "config": style()}

@@ -61,6 +61,12 @@ KINDS = {
 }
 """Names in `DEVICES` by what JAX calls the kind of a device; other forms of a card, as the H100 PCIe, are slower."""
 
+FLAT_SLICES = ("1x1", "2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16")
+"""Slices of the TPUs whose chips are linked in two dimensions, by Cloud TPU's documentation."""
+
+TPU_SLICES = {"v4": None, "v5e": FLAT_SLICES, "v5p": None, "v6e": FLAT_SLICES}
+"""By TPU; None where a slice is AxBxC, each 1, 2 or a multiple of 4."""
+
 CONTAINER_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 """Where Linux says how much memory a container may take."""
 
@@ -69,14 +75,29 @@ def parse_device(text: str) -> tuple[Device, int]:
     """The device and number of chips of `h100`, `h100:8`, `v5e:2x4` or `cpu:16`; a bare `cpu` is this machine's cores.
 
     Raises:
-        InputError: Anything else.
+        InputError: Anything else, such as a TPU slice that there is not.
     """
     found = re.fullmatch(r"(\w+)(?::(\d+(?:x\d+)*))?", text)
     name, shape = (found[1], found[2]) if found else (text, None)
-    chips = math.prod(map(int, shape.split("x"))) if shape else (os.cpu_count() or 1) if name == "cpu" else 1
+    sides = tuple(map(int, shape.split("x"))) if shape else ((os.cpu_count() or 1) if name == "cpu" else 1,)
+    chips = math.prod(sides)
     require(name in DEVICES and chips > 0, f"device must be one of {', '.join(DEVICES)}, with chips like v5e:2x4, "
                                            f"h100:8 or cpu:16; got {text!r}")
+    if name in TPU_SLICES:
+        _check_slice(name, sides, text)
     return DEVICES[name], chips
+
+
+def _check_slice(name: str, sides: tuple[int, ...], text: str) -> None:
+    """Raises `InputError` where a TPU has no slice of these sides, or of so many chips if that is all that is said."""
+    if (flat := TPU_SLICES[name]) is not None:
+        chips = {math.prod(map(int, shape.split("x"))) for shape in flat}
+        there = sides[0] in chips if len(sides) == 1 else "x".join(map(str, sides)) in flat
+        require(there, f"{name} has slices of {', '.join(flat)}; got {text!r}")
+    else:
+        there = len(sides) in (1, 3) and all(side in (1, 2) or side % 4 == 0 for side in sides)
+        require(there, f"{name} has slices like {name}:2x2x4, of three sides that are 1, 2 or a multiple of 4; "
+                       f"got {text!r}")
 
 
 def datasheet(device_kind: str) -> Device | None:

@@ -22,6 +22,9 @@ keeps more than the buffers take, checkpoints are copied in it, and the system l
 WORTH = 0.9
 """A split into more programs, which compile anew, must leave this share of the work or less."""
 
+LEAST_IDLE = 0.005
+"""What a percent rounds to."""
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -39,6 +42,20 @@ class Layout:
     """Rows of a step over all devices and trials, with those that only fill up the mesh."""
     idle: float
     """Share of the work that is done for copies of trials and for rows that fill up a batch."""
+
+    def in_words(self, batch_size: int) -> str:
+        """What a single device that computes whole batches has nothing of; "" for one.
+
+        Args:
+            batch_size: Rows of a step.
+        """
+        said = [] if self.mesh == (1, 1) else [f"mesh trial={self.mesh[0]},data={self.mesh[1]}"]
+        if self.idle >= LEAST_IDLE:
+            said.append(f"{100 * self.idle:.0f} % of the devices' work is idle")
+        rows = padded(batch_size, self.mesh[1]) // self.mesh[1]
+        if self.rows_at_once < rows:
+            said.append(f"{self.rows_at_once} of {rows} rows of a batch at once")
+        return ", ".join(said)
 
 
 def layout(trials: Sequence[TrialConfig], outlined: Outline, devices: Devices, mesh: str | None = None) -> Layout:

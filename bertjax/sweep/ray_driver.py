@@ -238,8 +238,8 @@ class Tasks:
 
     def _stop(self) -> None:
         """Ends the tasks, those in training with a checkpoint."""
-        if self.running:
-            log.info("%s: stopping, each in training leaves a checkpoint", number_of("task", len(self.running)))
+        if training := sum(job.title is not None for job in self.jobs):  # others may wait for room, or load
+            log.info("%s: stopping, each in training leaves a checkpoint", number_of("task", training))
         with suppress(Exception):  # what ends the study is raised, not this
             for task in self.running:
                 ray.cancel(task, recursive=False)

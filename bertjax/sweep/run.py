@@ -29,6 +29,7 @@ from bertjax.sweep.shared_ledger import require_one_study, require_seen, shared
 from bertjax.sweep.status import keep_plan
 from bertjax.sweep.view import View
 from bertjax.train import processes
+from bertjax.train.mesh import parse_mesh
 
 log = logging.getLogger(__name__)
 
@@ -106,6 +107,8 @@ def _run_locked(
     for program in programs(study):
         if left := ledger.left(program.trials, rows):
             todo.append(ProgramPlan(program.task, left, planned=program.trials))
+    if todo and session.mesh is not None and executor is run_here:  # others have other devices
+        parse_mesh(session.mesh, jax.device_count())
     hashes = _row_hashes(study, {program.task for program in todo})
     processes.require_same("the rows of the tasks", hashes)
     ledger.check_rows(hashes)

@@ -107,8 +107,7 @@ class RemoteRunDir(RunDir):
             local.mkdir(parents=True)
             made._pull([""] if parts is None else parts)
         except ImportError as error:
-            raise InputError(f"{url} needs a package that is not installed ({error}): pip install 'bertjax[gcs]'"
-                             ) from error
+            raise lacks_package(url, error) from error
         except Exception as error:  # every store has errors of its own
             reason = (str(error) or type(error).__name__).splitlines()[0]
             raise InputError(f"the run directory {url} cannot be read: {reason}") from error
@@ -182,6 +181,12 @@ class RemoteRunDir(RunDir):
         self.stored -= set(gone)
         for name in names:
             self.known.pop(name, None)
+
+
+def lacks_package(url: str, error: ImportError) -> InputError:
+    """What to say where an object store's package is missing; an extra of ours installs that of gs:// alone."""
+    advice = ": pip install 'bertjax[gcs]'" if url.startswith("gs://") else "; gs://bucket/name and local folders work"
+    return InputError(f"{url} needs a package that is not installed ({error}){advice}")
 
 
 def _working_copy(url: str) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -91,6 +90,8 @@ class Session:
             work: See `work_of`.
         """
         self.view.started(title, work)
+        if how := laid.in_words(trials[0].train.batch_size):
+            log.info("%s: %s", title, how)
         try:
             checkpoints = self.ledger.checkpoints(trials, self.checkpoint_seconds)
             checkpoints.begin([trial.trial_id for trial in trials])
@@ -110,11 +111,15 @@ class Session:
             raise
         return made, checkpoints
 
-    def kept(self, checkpoints: Checkpoints) -> None:
-        """The results of a program are written: brings them to where they stay, then drops its checkpoints."""
+    def write_tables(self) -> None:
+        """Trials have got their results: puts them into the tables, and brings all to where it stays."""
         if self.alone:
             self.ledger.write_tables()
         self.ledger.push()
+
+    def kept(self, checkpoints: Checkpoints) -> None:
+        """The results of a program are written: brings them to where they stay, then drops its checkpoints."""
+        self.write_tables()
         checkpoints.drop()
 
 
@@ -176,17 +181,25 @@ def train(session: Session, study: StudyConfig, todo: Sequence[ProgramPlan], bro
         broken: As in `taught`.
     """
     chunks = None
-    for program in itertools.chain.from_iterable(map(session.parts, todo)):
-        program, outputs = taught(session, study, program, broken)
-        if program.trials:
-            chunks = run_program(session, program, outputs, chunks)
+    for planned in todo:
+        for program in session.parts(planned):
+            if len(program.trials) < len(planned.trials):
+                log.info("%s: %d of %d trials, as all of them do not fit into the memory here, or leave more work idle",
+                         program.task, len(program.trials), len(planned.trials))
+            program, outputs = taught(session, study, program, broken)
+            if program.trials:
+                chunks = run_program(session, program, outputs, chunks)
 
 
 def fail(session: Session, trials: Sequence[TrialConfig], program: ProgramPlan, reason: str) -> None:
-    """Marks those trials of a program failed that have no result; the same command tries them again."""
+    """Marks those trials of a program failed that have no result; the same command tries them again.
+
+    At once in the tables too, from which `bertjax status` counts, though other programs are still to be trained.
+    """
     inputs = task_inputs(program.whole)
     for trial in session.ledger.missing(trials):
         session.ledger.record(trial, failed_row(trial, inputs, reason), [])
+    session.write_tables()
 
 
 def run_program(

@@ -14,10 +14,11 @@ from typing import Any
 
 from etils import epath
 
-from bertjax.config import InputError
-from bertjax.files import write_text
+from bertjax.config import InputError, require
+from bertjax.files import is_remote, write_text
 from bertjax.sweep.lock import owner_of
 from bertjax.sweep.plan import ProgramPlan
+from bertjax.sweep.run_dir import lacks_package
 from bertjax.words import number_of
 
 PLAN_FILE = "plan.json"
@@ -69,9 +70,13 @@ def read_status(place: str) -> Status:
     """The status of the study in a run directory, a folder or a place in an object store.
 
     Raises:
-        InputError: There is no study.
+        InputError: There is no study, or it cannot be read.
     """
-    root = epath.Path(place)
+    require(bool(place), "the run directory must be a folder or gs://bucket/name, got ''")
+    try:
+        root = epath.Path(place)
+    except KeyError:  # of what stands before ://
+        raise InputError(f"the run directory must be a folder or gs://bucket/name, got {place!r}") from None
     try:
         plan = json.loads((root / PLAN_FILE).read_text())
         results = root / "results.csv"
@@ -85,10 +90,14 @@ def read_status(place: str) -> Status:
     except FileNotFoundError:
         raise InputError(f"{place} must be the run directory of a sweep, and has no {PLAN_FILE}") from None
     except ImportError as error:
-        raise InputError(f"{place} needs a package that is not installed ({error}): pip install 'bertjax[gcs]'"
-                         ) from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise lacks_package(place, error) from error
+    except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{place} must have a {PLAN_FILE} and a results.csv as a sweep writes them: {error}") from None
+    except Exception as error:  # every store has errors of its own
+        if not isinstance(error, OSError) and not is_remote(place):
+            raise
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise InputError(f"{place} cannot be read ({reason})") from error
     owner, now = owner_of(root), time.time()
     return Status(tuple(parts), None if owner is None else {
         "host": owner["host"], "pid": owner["pid"], "minutes": (now - owner["started"]) / 60,

@@ -51,7 +51,19 @@ class _Program:
     last_line: float
     share: float = 0.0
     """Of it that is done."""
+    share_before: float | None = None
+    """Of it that was done before it started here, from whose checkpoint it goes on; None until its first step."""
     doing: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def work_before(self) -> float:
+        """Done before it started here."""
+        return (self.share_before or 0.0) * self.work
+
+    @property
+    def done_work(self) -> float:
+        """Done here."""
+        return self.share * self.work - self.work_before
 
 
 class View:
@@ -74,7 +86,7 @@ class View:
         )
         self.study = self.progress.add_task("study", detail="", total=None)
         self.programs: dict[str, _Program] = {}
-        self.done_work = self.total_work = 0.0
+        self.done_work = self.total_work = self.work_before = 0.0
 
     def __enter__(self) -> View:
         self.progress.start()
@@ -107,6 +119,10 @@ class View:
         detail = (f"step {progress.step}/{progress.total_steps} · {rate:,.0f} computed trial-examples/s · "
                   f"loss {progress.loss.mean():.3f}")
         program.share = progress.step / progress.total_steps
+        if program.share_before is None:
+            steps = len(progress.metrics[0].loss) if progress.metrics else progress.step
+            program.share_before = (progress.step - steps) / progress.total_steps
+            self.work_before += program.work_before
         self.progress.update(program.bar, completed=progress.step, total=progress.total_steps, detail=detail)
         left = progress.seconds * (1 / program.share - 1)
         program.doing |= {"step": progress.step, "total_steps": progress.total_steps, "seconds_left": left}
@@ -117,7 +133,11 @@ class View:
 
     def finished(self, title: str, outcomes: Sequence[Outcome], cost: Cost) -> None:
         """See `ProgramView`."""
-        self.done_work += self.programs[title].work
+        program = self.programs[title]
+        if program.share_before is None:  # its checkpoint was of its end
+            self.work_before += program.work
+        else:
+            self.done_work += program.work - program.work_before
         self._leave(title)
         log.info("%s: %.1f s training and evaluating (%.0f trial-examples/s), compiled %s in %.1f s", title,
                  cost.seconds, cost.trial_examples / max(cost.seconds, 1e-9),
@@ -134,6 +154,7 @@ class View:
 
     def failed(self, title: str) -> None:
         """See `ProgramView`."""
+        self.work_before -= self.programs[title].work_before  # where it starts again it counts this anew
         self._leave(title)
 
     def _leave(self, title: str) -> None:
@@ -142,11 +163,12 @@ class View:
 
     def _tell_sign(self) -> None:
         """Of this run: what was done before it is no work of it."""
-        done = self.done_work + sum(program.share * program.work for program in self.programs.values())
-        self.progress.update(self.study, completed=done)
+        done = self.done_work + sum(program.done_work for program in self.programs.values())
+        total = self.total_work - self.work_before
+        self.progress.update(self.study, completed=done, total=total or None)
         doing: dict[str, Any] = {"programs": [dict(program.doing) for program in self.programs.values()]}
-        if self.total_work and done:
-            doing["seconds_left"] = (time.monotonic() - self.begun) * (self.total_work / done - 1)
+        if total > 0 and done:
+            doing["seconds_left"] = (time.monotonic() - self.begun) * (total / done - 1)
         self.sign.doing = doing  # all at once: another thread reads it
 
     def _say(self, text: str) -> None:

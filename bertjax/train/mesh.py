@@ -1,16 +1,14 @@
 """The device mesh: trials split over `trial` without communication, batches over `data` with one all-reduce a step."""
 
 import math
-import re
 from collections.abc import Callable, Sequence
 
 import jax
 from jax.sharding import AxisType, Mesh
 
-from bertjax.config import InputError, require
+from bertjax.config import require
+from bertjax.train.axes import AXES, axis_sizes
 from bertjax.train.processes import several
-
-AXES = ("trial", "data")
 
 
 def make_mesh(shape: tuple[int, int], devices: Sequence[jax.Device] | None = None) -> Mesh:
@@ -20,14 +18,8 @@ def make_mesh(shape: tuple[int, int], devices: Sequence[jax.Device] | None = Non
 
 
 def parse_mesh(text: str, num_devices: int) -> tuple[int, int]:
-    """`trial=4,data=2` as (4, 2); a missing axis is 1."""
-    sizes = dict.fromkeys(AXES, 1)
-    for part in text.split(","):
-        found = re.fullmatch(r"(trial|data)=([1-9]\d*)", part.strip())
-        if found is None:
-            raise InputError(f"--mesh must read like trial=4,data=2, got {text!r}")
-        sizes[found[1]] = int(found[2])
-    shape = sizes["trial"], sizes["data"]
+    """What `axis_sizes` reads, where there are so many devices."""
+    shape = axis_sizes(text)
     require(math.prod(shape) <= num_devices, f"--mesh {text} needs {math.prod(shape)} devices; there are {num_devices}")
     require(math.prod(shape) == num_devices or not several(),
             f"--mesh {text} must take all {num_devices} devices, as they are those of several processes")

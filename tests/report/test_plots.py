@@ -7,9 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bertjax.report.curves import MOST_EPOCHS, curve_figures, thinned
 from bertjax.report.headline import panels
+from bertjax.report.image import png
 from bertjax.report.placing import LABEL_ALL, place_names
-from bertjax.report.plots import MARKS, cost_domain, curve_figures, spec, ticks, tradeoff_figures
+from bertjax.report.plots import MARKS, cost_domain, spec, ticks, tradeoff_figures
 from bertjax.report.tables import MEAN_TASK, clean
 from bertjax.study import AUGMENTED, METHODS
 
@@ -98,3 +100,29 @@ def test_curves_skip_what_is_not_there() -> None:
                           columns=["task", "methods", "label", "epoch", "trials", "train_loss", "score"])
     assert [figure.title for figure in curve_figures(curves, results)] == ["training loss"]
     assert curve_figures(curves[:0], results) == []
+
+
+@pytest.mark.parametrize("epochs", [1, 2, MOST_EPOCHS, MOST_EPOCHS + 1, 3000])
+def test_long_curves_are_drawn_by_some_of_their_epochs(epochs: int) -> None:
+    lines = curves_of({"none": epochs, "Q": 3})
+    drawn = thinned(lines)
+    none = drawn.loc[drawn["methods"] == "none", "epoch"]
+    assert len(none) == min(epochs, MOST_EPOCHS) and {1.0, float(epochs)} <= set(none)
+    assert none.diff().max() <= -(-epochs // (MOST_EPOCHS - 1)) or len(none) == 1
+    assert drawn.loc[drawn["methods"] == "Q", "epoch"].tolist() == [1, 2, 3]
+
+
+def test_thousands_of_epochs_and_of_trials_are_drawn(row) -> None:
+    """Altair refuses charts of more than 5,000 rows unless told otherwise."""
+    results = clean(pd.DataFrame([row("none", seed=seed, score=80 + seed / 1e4) for seed in range(5001)]))
+    (curve,) = curve_figures(curves_of({"none": 3000, "Q": 3000}), pd.DataFrame({"methods": ["none", "Q"]}))
+    (tradeoff,) = tradeoff_figures(results, panels(results), {})
+    assert len(str(spec(curve))) < 200_000 and len(str(spec(tradeoff))) > 5001 * 20
+    assert png([tradeoff, curve], "many", ["none", "Q"], scale=0.2).startswith(b"\x89PNG")
+
+
+def curves_of(epochs: dict[str, int]) -> pd.DataFrame:
+    """A loss for every epoch of each subset."""
+    return pd.DataFrame([("mrpc", name, name, float(epoch), 3, 1 / epoch, float("nan"))
+                         for name, count in epochs.items() for epoch in range(1, count + 1)],
+                        columns=["task", "methods", "label", "epoch", "trials", "train_loss", "score"])

@@ -46,6 +46,7 @@ def test_with_room_for_all_a_program_stays_whole() -> None:
     trials, known = base_study()
     found = layout(trials, known, memory_for(layout(trials, known, UNLIMITED)))
     assert found.fits and found.mesh == (1, 1) and found.rows_at_once == 32 and found.part_tokens is None
+    assert found.in_words(32) == ""
     assert found.idle == 0 and found.work == 8 * 32
     assert split_to_fit(trials, known, UNLIMITED) == [trials]
 
@@ -66,6 +67,7 @@ def test_a_trial_that_does_not_fit_is_computed_in_the_largest_parts_that_do() ->
     devices = Devices(1, "gpu", 0.8 * whole.bytes_per_device / MEMORY_SHARE["gpu"])
     found = layout(trials[:1], known, devices)
     assert found.fits and found.rows_at_once == 16 and found.part_tokens == 16 * max(known.edges)
+    assert found.in_words(32) == "16 of 32 rows of a batch at once"
     assert split_to_fit(trials, known, devices) == [[trial] for trial in trials]
     none = layout(trials[:1], known, Devices(1, "gpu", 1e9))
     assert not none.fits and none.rows_at_once == 1
@@ -84,6 +86,8 @@ def test_over_many_devices_a_split_must_be_worth_it() -> None:
     assert split_to_fit(many, known, wide) == [many] and layout(many, known, wide).idle == 0  # as data=16
     asked = layout(many, known, wide, mesh="trial=16")
     assert asked.mesh == (16, 1) and asked.idle == pytest.approx(1 - 18 / 32)
+    assert asked.in_words(32) == "mesh trial=16,data=1, 44 % of the devices' work is idle"
+    assert layout(many, known, wide).in_words(32) == "mesh trial=1,data=16"
     with pytest.raises(InputError, match="--mesh trial=32 needs 32 devices; there are 16"):
         layout(many, known, wide, mesh="trial=32")
 
@@ -125,11 +129,13 @@ def test_processes_share_a_hosts_memory_and_plan_by_the_least(monkeypatch: pytes
 
 
 def test_a_study_that_does_not_fit_trains_in_several_programs_and_in_parts(
-    study: StudyConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    study: StudyConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """To the same losses: the memory of a machine decides on nothing else."""
+    """To the same losses: the memory of a machine decides on nothing else. The log says how they are trained."""
     asked = replace(study, methods=METHODS[:1] + ("P",), max_trials_per_program=2)
-    whole = run_study(asked, tmp_path / "whole", keep_models="none")
+    caplog.set_level("INFO", logger="bertjax")
+    whole = run_study(asked, tmp_path / "whole", keep_models="none", mesh="trial=4")
+    assert "colours · 2 trials: mesh trial=4,data=1, 50 % of the devices' work is idle" in caplog.text
     seen: list[Layout] = []
 
     def watched(*arguments: object) -> Layout:
@@ -141,6 +147,8 @@ def test_a_study_that_does_not_fit_trains_in_several_programs_and_in_parts(
     monkeypatch.setattr(session_module, "layout", watched)
     parts = run_study(asked, tmp_path / "parts", keep_models="none")
     assert [(found.rows_at_once, found.fits) for found in seen] == [(1, False)] * 2
+    assert caplog.text.count("colours: 1 of 2 trials, as all of them do not fit into the memory here") == 2
+    assert "colours · 1 trial: 1 of 8 rows of a batch at once" in caplog.text
     assert parts["trial_id"].tolist() == whole["trial_id"].tolist() and set(parts["status"]) == {"done"}
     for trial_id in whole["trial_id"]:
         assert losses(tmp_path / "parts", trial_id) == pytest.approx(losses(tmp_path / "whole", trial_id), abs=1e-3)

@@ -306,6 +306,23 @@ def test_only_crashes_without_a_step_in_between_count(study: StudyConfig, tmp_pa
     assert tasks.session.ledger.row(job.program.trials[0])["status"] == "failed"
 
 
+def test_only_tasks_in_training_are_said_to_leave_checkpoints(
+    study: StudyConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("bertjax.sweep.ray_driver.ray", SimpleNamespace(
+        cancel=lambda *_, **__: None, wait=lambda *_, **__: None))
+    caplog.set_level("INFO", logger="bertjax")
+    tasks = tasks_of(replace(study, methods=("none", "P"), max_trials_per_program=1), tmp_path)
+    tasks.running = {object(): 0, object(): 1}  # given to Ray, which has no room for them
+    tell(tasks)
+    tasks._stop()
+    assert "stopping" not in caplog.text
+    tell(tasks, ("started", "p", 1.0))
+    tell(tasks)
+    tasks._stop()
+    assert "1 task: stopping, each in training leaves a checkpoint" in caplog.text
+
+
 def test_results_that_are_not_seen_are_no_shared_folder(
     study: StudyConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -40,6 +40,7 @@ from bertjax.sweep.outcome import Outcome, base_row
 from bertjax.sweep.results import RESULT_COLUMNS
 from bertjax.sweep.run import run_study
 from bertjax.sweep.run_dir import RunDir
+from bertjax.sweep.status import read_status
 from bertjax.train.trial import student_trials, students
 from tests.events import shown
 from tests.small_model import WORDS, make_model_dir
@@ -428,6 +429,23 @@ def test_a_program_that_breaks_is_marked_failed_and_tried_again(
     assert run_study(one, tmp_path)["status"].tolist() == ["done"]
 
 
+@pytest.mark.parametrize("broken", ["program", "teacher"])
+def test_what_failed_is_counted_as_such_while_the_rest_is_trained(
+    study: StudyConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    asked = replace(study, methods=("none", "P") if broken == "program" else ("K", "none"), max_trials_per_program=1)
+    counted = []
+
+    def counting(*_args: object, **_named: object) -> None:
+        status = read_status(str(tmp_path))
+        counted.append((status.total("failed"), status.total("left")))
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(session_module, "execute", counting)
+    run_study(asked, tmp_path)
+    assert counted == [(0, 2), (1, 1)]
+
+
 def test_a_full_disk_leaves_what_is_there_and_the_rest_follows_once_there_is_room(
     study: StudyConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -541,6 +559,15 @@ def test_wrong_input_stops_before_training(study: StudyConfig, tmp_path: Path, c
     with pytest.raises(InputError, match=message):
         run_study(replace(study, **change), tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_mesh_without_its_devices_leaves_the_run_directory_to_another_command(
+    study: StudyConfig, tmp_path: Path, finished: tuple[Path, pd.DataFrame]
+) -> None:
+    with pytest.raises(InputError, match="--mesh trial=9 needs 9 devices; there are 4"):
+        run_study(study, tmp_path, mesh="trial=9")
+    assert list(tmp_path.iterdir()) == []
+    assert len(run_study(study, finished[0], mesh="trial=9", keep_models="all")) == 8  # nothing is left to train
 
 
 def test_the_plan_says_trials_groups_programs_and_padding(study: StudyConfig) -> None:

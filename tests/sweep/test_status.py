@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import socket
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+from etils import epath
 
 from bertjax import cli
 from bertjax.cli_status import duration, running_in_words
@@ -21,6 +24,7 @@ from bertjax.sweep.plan import programs
 from bertjax.sweep.status import keep_plan, read_status
 from bertjax.sweep.view import View
 from bertjax.train.running import Progress
+from bertjax.train.state import StepMetrics
 
 
 @pytest.fixture
@@ -84,8 +88,34 @@ def test_what_is_no_study_is_one_line(run_dir: Path, name: str, content: str | N
         read_status(str(run_dir))
 
 
+@pytest.mark.parametrize(("place", "said"), [
+    ("", "^the run directory must be a folder or gs://bucket/name, got ''$"),
+    ("foo://bar/x", "^the run directory must be a folder or gs://bucket/name, got 'foo://bar/x'$"),
+    ("s3://bar/x", r"^s3://bar/x needs a package that is not installed \(.*\); gs://bucket/name and local folders w"),
+    (__file__, "test_status.py cannot be read .*Not a directory"),
+])
+def test_a_place_that_cannot_be_read_is_one_line(place: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "s3fs", None)  # not installed
+    with pytest.raises(InputError, match=said) as raised:
+        read_status(place)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_store_that_does_not_answer_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    def refused(_path: object) -> str:
+        logging.getLogger("gcsfs").error("a try of several")
+        raise RuntimeError("no connection\nto the store")
+
+    monkeypatch.setattr(type(epath.Path("gs://bucket/run")), "read_text", refused)
+    with pytest.raises(SystemExit):
+        cli.main(["status", "gs://bucket/run"])
+    assert capsys.readouterr().err == "bertjax: gs://bucket/run cannot be read (no connection)\n"
+    assert "a try of several" not in caplog.text
+
+
 def test_a_view_tells_the_sign_how_far_its_programs_are() -> None:
-    import numpy as np
     sign = Sign()
     with View(live=False, sign=sign) as view:
         view.planned(2, 16, work=10.0)
@@ -102,3 +132,26 @@ def test_a_view_tells_the_sign_how_far_its_programs_are() -> None:
         view.failed("q")  # what it had done is to be done again
         view.finished("p", [], Cost(2.0, 0.5, 1, 24))
         assert sign.doing == {"programs": [], "seconds_left": pytest.approx(30, rel=0.1)}
+
+
+def test_what_was_done_before_a_program_goes_on_takes_no_time_of_the_study() -> None:
+    """Of a program that goes on after 90 of 100 steps, nine hours in, and is at 92 a minute later."""
+    two_steps = (StepMetrics(*np.ones((3, 2, 1))),)
+    sign = Sign()
+    with View(live=False, sign=sign) as view:
+        view.planned(2, 16, work=20.0)
+        view.started("p", 10.0)
+        view.begun -= 60
+        view.step("p", Progress(92, 100, 640, 9 * 3600 + 60, np.ones(1), two_steps))
+        assert sign.doing["seconds_left"] == pytest.approx(30 * (8 + 100), rel=0.01)
+        view.step("p", Progress(94, 100, 640, 9 * 3600 + 120, np.ones(1), two_steps))
+        assert sign.doing["seconds_left"] == pytest.approx(15 * (6 + 100), rel=0.01)
+        view.failed("p")  # its process is gone, and another one goes on from step 93
+        view.started("p", 10.0)
+        view.step("p", Progress(95, 100, 640, 9 * 3600 + 150, np.ones(1), two_steps))
+        assert sign.doing["seconds_left"] == pytest.approx(30 * (5 + 100), rel=0.01)
+        view.finished("p", [], Cost(2.0, 0.5, 1, 24))
+        assert sign.doing["seconds_left"] == pytest.approx(60 * 100 / 7, rel=0.01)
+        view.started("q", 10.0)
+        view.finished("q", [], Cost(2.0, 0.5, 1, 24))  # its checkpoint was of its last step
+        assert sign.doing["seconds_left"] == pytest.approx(0, abs=1e-6)

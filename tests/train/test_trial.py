@@ -137,7 +137,7 @@ def test_a_mesh_must_fit_into_memory() -> None:
 
 def test_meshes_are_read_and_refused() -> None:
     assert parse_mesh("trial=4,data=2", 8) == (4, 2) and parse_mesh("data=2", 8) == (1, 2)
-    for text in ("trial=0", "rows=2", "4x2", ""):
+    for text in ("trial=0", "rows=2", "4x2", "", "trial=1,trial=1", "data=2,trial=4,data=2"):
         with pytest.raises(InputError, match="trial=4,data=2"):
             parse_mesh(text, 8)
     with pytest.raises(InputError, match="needs 8 devices; there are 4"):
