@@ -265,5 +265,5 @@ def spec(figure: Figure) -> dict[str, object]:
 
 def vega(chart: Any) -> dict[str, object]:
     """A chart as Vega-Lite with our look, however many rows it has: of more than 5,000 Altair would make none."""
-    with alt.data_transformers.disable_max_rows():
+    with alt.data_transformers.disable_max_rows():  # pyrefly: ignore[bad-context-manager]
         return {**chart.to_dict(validate=False), "config": style()}

@@ -32,7 +32,7 @@ from bertjax.config import FLOAT, BertConfig, QuantizeConfig
 from bertjax.files import write_bytes, write_text
 from bertjax.heap import reserve, restart_with_tuned_heap
 from bertjax.model.bert import init_params
-from bertjax.report.image import style
+from bertjax.report.plots import vega
 from bertjax.study import StudyConfig
 from bertjax.train.mesh import make_mesh
 from bertjax.train.program import part_tokens, place_group, place_schedule, place_table
@@ -156,7 +156,7 @@ def picture(rows: Sequence[dict[str, Any]]) -> bytes:
     measured = dict.fromkeys(row["axis"] for row in rows)
     drawn = alt.vconcat(*(alt.hconcat(*(panel(axis, field, title) for axis in measured))
                           for field, title in (("milliseconds", "ms per step"), ("megabytes", "MB"))))
-    return vl_convert.vegalite_to_png({**drawn.to_dict(validate=False), "config": style()}, scale=2)
+    return vl_convert.vegalite_to_png(vega(drawn), scale=2)
 
 
 def main() -> None:
