@@ -60,12 +60,12 @@ def test_devices_with_their_chips() -> None:
 def test_tpu_slices_that_there_are() -> None:
     for text, chips in (("v5e", 1), ("v6e:1x1", 1), ("v5e:8x16", 128), ("v6e:16x16", 256), ("v5e:4", 4),
                         ("v4:2x2x1", 4), ("v5p:4x8x12", 384), ("v4:16", 16)):
-        assert parse_device(text) == (DEVICES[text[:3]], chips)
+        assert parse_device(text) == (DEVICES[text.partition(":")[0]], chips)
     for text in ("v5e:3x3", "v5e:4x2", "v6e:2x2x2", "v5e:2", "v6e:32x32"):
         with pytest.raises(InputError, match=f"^{text[:3]} has slices of 1x1, 2x2, 2x4, .*16x16; got '{text}'$"):
             parse_device(text)
     for text in ("v4:4x4", "v5p:2x2x3", "v4:6x4x4", "v5p:9"):
-        with pytest.raises(InputError, match=f"slices like {text[:3]}:2x2x4, of three sides that are 1, 2 or a mult"):
+        with pytest.raises(InputError, match=f"slices like {text.partition(':')[0]}:2x2x4, of three sides that are 1, 2 or a mult"):
             parse_device(text)
 
 
