@@ -109,7 +109,7 @@ def describe_plan(
         notes.append("≈: the lengths of the task's rows are estimated from its size in bytes")
     compiled = [] if compiler is None else compiler(rows, device)
     return "\n".join([summary, "", *lines, "", *notes, *_costs(study, rows, kind, chips), *_memory(rows, devices),
-                      *compiled])
+                      *(compiled or _ask_the_compiler(kind))])
 
 
 def plan_rows(study: StudyConfig, mesh: str | None, devices: Devices) -> list[PlanRow]:
@@ -139,6 +139,12 @@ def _costs(study: StudyConfig, rows: list[PlanRow], kind: Device, chips: int) ->
     hours = idling / (kind.peak_flops * kind.share * chips) / 3600
     return [f"{flops:.3g} FLOPs; on {chips} × {kind.name} about {_hours(hours)}, at {100 * kind.share:.0f} % of the "
             f"peak of {kind.peak_flops / 1e12:g} TFLOP/s each (an assumption), idle work counted, compilation not"]
+
+
+def _ask_the_compiler(kind: Device) -> list[str]:
+    """How to know more than the formula."""
+    return ["bytes are by a formula; --compile asks the TPU's compiler for those of the largest programs and their FLOPs"
+            ] if kind.platform == "tpu" else []
 
 
 def _memory(rows: list[PlanRow], devices: Devices) -> list[str]:
