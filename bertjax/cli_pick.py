@@ -70,12 +70,14 @@ def read_candidates(command: Pick) -> pd.DataFrame:
 
 
 def answer(row: pd.Series, command: Pick) -> dict[str, Any]:
-    """A candidate as it is printed; what is not known is None. `folder` is that of a seed whose model was kept."""
+    """A candidate as it is printed; what is not known is None. `folder` is that of a seed whose model was kept, and
+    `folder_score` what that one scores."""
     folder = kept_folder(command.run_dir, row["trial_ids"])
     numbers = {name: float(row[name]) if np.isfinite(row[name]) else None
                for name in ("score", "low", "high", "mb", "ms", "drop")}
     return {"task": row["task"], "label": row["label"], "methods": row["methods"], **numbers,
             "trial_ids": row["trial_ids"], "folder": None if folder is None else str(folder),
+            "folder_score": None if folder is None else float(row["scores"][row["trial_ids"].index(folder.name)]),
             "export": None if folder is None else export_command(folder, row["task"])}
 
 
@@ -112,13 +114,15 @@ def lines(chosen: dict[str, Any], command: Pick) -> list[tuple[str, str]]:
         f"{max(chosen['drop'], 0):.2f} of the {chosen['score'] + chosen['drop']:.2f} of the best uncompressed model"
     time = "not measured: bertjax bench inference does" if chosen["ms"] is None else \
         f"{chosen['ms']:.3g} ms for a batch of {command.batch_size} in {command.runtime} (median)"
+    model = "not kept: sweep again with --keep-models all" if chosen["folder"] is None else \
+        chosen["folder"] + ("" if runs == 1 else f" (one of these runs, which scores {chosen['folder_score']:.2f})")
     return [
         ("take", f"{chosen['label']} on {chosen['task']}"),
         ("score", f"{chosen['score']:.2f} (mean of {number_of('run', runs)}{spread})"),
         ("lost", lost),
         ("file", "not known" if chosen["mb"] is None else f"{chosen['mb']:.2f} MB packed"),
         ("time", time),
-        ("model", chosen["folder"] or "not kept: sweep again with --keep-models all"),
+        ("model", model),
         *([("export", chosen["export"])] if chosen["export"] else []),
     ]
 

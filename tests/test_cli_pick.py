@@ -57,7 +57,7 @@ def test_pick_answers_in_json_where_no_one_looks(run_dir: Path, capsys: pytest.C
     found = picked(capsys, run_dir, "--max-mb", 16)
     assert (found["methods"], found["score"], found["mb"], found["ms"]) == ("QP", 79.0, 15.6, None)
     assert found["drop"] == pytest.approx(1.0) and found["trial_ids"] == ["3"]
-    assert found["folder"] == str(run_dir / "trials" / "3")
+    assert found["folder"] == str(run_dir / "trials" / "3") and found["folder_score"] == 79.0
     assert found["export"] == f"bertjax export '{run_dir}/trials/3' --format onnx --output 3-onnx --task rte"
     assert found["next"]["methods"] == "Q" and found["why_not_next"] == "18.1 MB packed, above 16"
     assert found["next"]["folder"] is found["next"]["export"] is None
@@ -89,6 +89,19 @@ def test_pick_in_words_on_a_terminal(
     assert "take     Q" in out and "score    79.60 (mean of 1 run" in out and "file     18.10 MB packed" in out
     assert "model    not kept: sweep again with --keep-models all" in out and "export" not in out
     assert "Why not QP" in out and "1 points lost, above 0.5." in out
+
+
+def test_the_folder_says_what_it_scores_itself(
+    run_dir: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change(run_dir, "2", methods="QP", seed=1, score=77.0, score_movva=77.0, size_bytes_disk=15.6e6, bits=8,
+           sparsity=0.6)
+    change(run_dir, "3", bits=8, sparsity=0.6, seed=0)
+    found = picked(capsys, run_dir, "--max-mb", 16)
+    assert (found["score"], found["trial_ids"], found["folder_score"]) == (78.0, ["3", "2"], 79.0)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    assert exit_of("pick", run_dir, "--max-mb", 16) == 0
+    assert "trials/3 (one of these runs, which scores 79.00)" in capsys.readouterr().out
 
 
 def test_milliseconds_are_those_of_the_bench(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:

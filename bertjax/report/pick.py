@@ -55,8 +55,8 @@ def candidates(
 
     Columns: those of `tables.SETTING`, `label`, `score` (mean over seeds), `low` and `high` (95 %, see
     `bootstrap.resample`), `mb` (mean size of the packed files), `ms` (mean of the seeds that were measured), `drop`
-    (points below the best uncompressed model) and `trial_ids` (a list, the best selection score first where there is
-    one, else the lowest seed). What is not known is NaN.
+    (points below the best uncompressed model), `trial_ids` (a list, the best selection score first where there is one,
+    else the lowest seed) and `scores` (of each). What is not known is NaN.
 
     Args:
         results: Rows of `tables.clean` of one task, at least one with a score.
@@ -74,7 +74,8 @@ def candidates(
             ["select_score", "seed"], ascending=[False, True])
         times = [known_times[trial_id] for trial_id in trials.index if trial_id in known_times]
         rows.append({"score": cube.seed_means[0, model], "mb": trials["size_bytes_disk"].mean() / BYTES_PER_MB,
-                     "ms": float(np.mean(times)) if times else np.nan, "trial_ids": list(trials.index)})
+                     "ms": float(np.mean(times)) if times else np.nan, "trial_ids": list(trials.index),
+                     "scores": list(trials["score"])})
     table = pd.concat([cube.models[[*SETTING, "size_bytes_fp32"]], pd.DataFrame(rows)], axis=1)
     table = table.assign(task=results["task"].iloc[0])
     table["label"] = labels(table)

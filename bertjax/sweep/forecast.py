@@ -143,8 +143,8 @@ def _costs(study: StudyConfig, rows: list[PlanRow], kind: Device, chips: int) ->
 
 def _ask_the_compiler(kind: Device) -> list[str]:
     """How to know more than the formula."""
-    return ["bytes are by a formula; --compile asks the TPU's compiler for those of the largest programs and their FLOPs"
-            ] if kind.platform == "tpu" else []
+    said = "bytes are by a formula; --compile asks the TPU's compiler, for those of the largest programs and their FLOPs"
+    return [said] if kind.platform == "tpu" else []
 
 
 def _memory(rows: list[PlanRow], devices: Devices) -> list[str]:

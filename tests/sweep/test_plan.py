@@ -65,7 +65,8 @@ def test_tpu_slices_that_there_are() -> None:
         with pytest.raises(InputError, match=f"^{text[:3]} has slices of 1x1, 2x2, 2x4, .*16x16; got '{text}'$"):
             parse_device(text)
     for text in ("v4:4x4", "v5p:2x2x3", "v4:6x4x4", "v5p:9"):
-        with pytest.raises(InputError, match=f"slices like {text.partition(':')[0]}:2x2x4, of three sides that are 1, 2 or a mult"):
+        name = text.partition(":")[0]
+        with pytest.raises(InputError, match=f"slices like {name}:2x2x4, of three sides that are 1, 2 or a mult"):
             parse_device(text)
 
 
