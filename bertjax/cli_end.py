@@ -27,7 +27,7 @@ def say_why(error: BaseException, resumes: bool) -> int | None:
     match error:
         case InputError():
             print(f"bertjax: {error}", file=sys.stderr)
-            return 2
+            return error.exit_code
         case KeyboardInterrupt():
             kept = "; finished trials stay, and the same command resumes" if resumes else ""
             print(f"bertjax: interrupted{kept}", file=sys.stderr)

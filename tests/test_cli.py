@@ -27,6 +27,7 @@ from bertjax.config import (
     AugmentConfig,
     DataConfig,
     InputError,
+    InUseError,
     PruneConfig,
     QuantizeConfig,
     TeacherConfig,
@@ -234,6 +235,18 @@ def test_input_that_cannot_work_leaves_no_run_folder_behind(old: bool, tmp_path:
         folder.mkdir()
     assert exit_of("sweep", "demo", "--model", "m", "--run-dir", str(folder)) == 2
     assert folder.exists() == old
+
+
+def test_a_run_folder_in_use_has_an_exit_code_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*args: Any, **options: Any) -> None:
+        raise InUseError("in use")
+
+    backend(monkeypatch, "bertjax.report.page", write_report=None)
+    backend(monkeypatch, "bertjax.sweep.run", run_study=refuse)
+    assert exit_of("sweep", "demo", "--model", "m", "--run-dir", str(tmp_path)) == 75
+    assert capsys.readouterr().err == "bertjax: in use\n"
 
 
 def backend(monkeypatch: pytest.MonkeyPatch, name: str, **functions: Any) -> None:
