@@ -22,6 +22,7 @@ import pytest
 import bertjax
 from bertjax import cli, cli_options, cli_study
 from bertjax.cli_args import COMMANDS, Plan, Predict, Sweep, Train
+from bertjax.cli_end import say_why
 from bertjax.cli_predict import texts_of
 from bertjax.config import (
     AugmentConfig,
@@ -275,6 +276,12 @@ def test_sweep_runs_the_study_and_writes_the_report(status: str, code: int, monk
     said = capsys.readouterr()
     assert f"report:  {tmp_path / 'new' / 'report.html'}" in said.out
     assert ("1 of 2 trials failed" in said.err) == (code == 1)
+
+
+@pytest.mark.parametrize("resumes", [True, False])
+def test_a_model_without_room_says_what_to_do(resumes: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    assert say_why(InputError("model: cannot be written (No space left on device)"), resumes) == 2
+    assert capsys.readouterr().err.endswith("make room, and run the same command\n") == resumes
 
 
 def test_without_ray_one_line_says_how_to_get_it_and_nothing_is_left(
