@@ -1,7 +1,7 @@
 """The command line: the one file that knows every stage. Stages are imported when a command needs them.
 
-Exit codes: 0, 1 if trials failed, 2 for input that cannot work (one line says why), 75 if another process of the same
-mesh is gone, 130 after Ctrl-C, 143 after SIGTERM.
+Exit codes: 0, 1 if trials failed, 2 for input that cannot work (one line says why), 75 for what may pass (another
+process works in the run directory, or one of the same mesh is gone), 130 after Ctrl-C, 143 after SIGTERM.
 """
 
 from __future__ import annotations

@@ -12,9 +12,11 @@ from typing import TypeVar
 
 from bertjax.cli_options import ProcessOptions
 from bertjax.config import InputError
-from bertjax.files import NO_ROOM
+from bertjax.files import NO_ROOM, says_no_room
 
 Read = TypeVar("Read")
+
+MAKE_ROOM = "; what was written before stays: make room, and run the same command"
 
 
 def say_why(error: BaseException, resumes: bool) -> int | None:
@@ -26,15 +28,15 @@ def say_why(error: BaseException, resumes: bool) -> int | None:
     """
     match error:
         case InputError():
-            print(f"bertjax: {error}", file=sys.stderr)
-            return 2
+            print(f"bertjax: {error}{MAKE_ROOM if resumes and says_no_room(str(error)) else ''}", file=sys.stderr)
+            return error.exit_code
         case KeyboardInterrupt():
             kept = "; finished trials stay, and the same command resumes" if resumes else ""
             print(f"bertjax: interrupted{kept}", file=sys.stderr)
             return getattr(error, "exit_code", 130)
         case OSError() if error.errno in NO_ROOM:
-            print(f"bertjax: {error.filename or 'a file'} cannot be written ({error.strerror}); what was written "
-                  "before stays: make room, and run the same command", file=sys.stderr)
+            print(f"bertjax: {error.filename or 'a file'} cannot be written ({error.strerror}){MAKE_ROOM}",
+                  file=sys.stderr)
             return 2
     return None
 

@@ -28,6 +28,15 @@ SPARSITY_STEPS = 10_000
 class InputError(ValueError):
     """The user's input cannot work. The message is one line: what must hold, what was got, what to do."""
 
+    exit_code = 2
+    """Of a command that ends with it."""
+
+
+class InUseError(InputError):
+    """Another process has what this one needs: the same command may work later."""
+
+    exit_code = 75  # EX_TEMPFAIL of sysexits.h
+
 
 def require(holds: bool, message: str) -> None:
     """Raises `InputError(message)` unless `holds`."""

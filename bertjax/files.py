@@ -17,6 +17,11 @@ NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
 """What the system says where a file cannot grow; libraries written in Rust say it too, in the text of their errors."""
 
 
+def says_no_room(text: str) -> bool:
+    """Whether what an error says is that the disk is full, or the like."""
+    return any(os.strerror(number) in text for number in NO_ROOM)
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes a text file under a temporary name, then renames it."""
     write_bytes(path, text.encode())

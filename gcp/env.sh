@@ -33,3 +33,4 @@ BUCKET=${BUCKET#gs://}
 : "${POLL_SECONDS:=60}"                     # between two looks at the TPU or the job
 : "${RETRY_SECONDS:=60}"                    # before what failed is tried again; doubles each time, up to 32 times this
 : "${RETRIES:=10}"                          # of what failed for a reason that may pass, such as quota
+: "${LOCK_SECONDS:=360}"                    # a run directory in use for longer than this is a failure; above 300

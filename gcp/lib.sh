@@ -54,6 +54,9 @@ options() {
   [ -z "$missing" ] || die 2 "set$missing in gcp/env.sh or in the environment"
   [[ $PROVISIONING == spot || $PROVISIONING == on-demand ]] ||
     die 2 "PROVISIONING must be spot or on-demand, got $PROVISIONING"
+  for name in POLL_SECONDS RETRY_SECONDS RETRIES LOCK_SECONDS; do
+    [[ ${!name} =~ ^(0|[1-9][0-9]{0,6})$ ]] || die 2 "$name must be a whole number, got ${!name}"
+  done
   [ -n "${DRY_RUN:-}" ] || command -v gcloud > /dev/null || die 2 "gcloud must be installed and on the PATH"
 }
 

@@ -22,11 +22,13 @@ import pytest
 import bertjax
 from bertjax import cli, cli_options, cli_study
 from bertjax.cli_args import COMMANDS, Plan, Predict, Sweep, Train
+from bertjax.cli_end import say_why
 from bertjax.cli_predict import texts_of
 from bertjax.config import (
     AugmentConfig,
     DataConfig,
     InputError,
+    InUseError,
     PruneConfig,
     QuantizeConfig,
     TeacherConfig,
@@ -240,6 +242,18 @@ def test_input_that_cannot_work_leaves_no_run_folder_behind(old: bool, tmp_path:
     assert folder.exists() == old
 
 
+def test_a_run_folder_in_use_has_an_exit_code_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*args: Any, **options: Any) -> None:
+        raise InUseError("in use")
+
+    backend(monkeypatch, "bertjax.report.page", write_report=None)
+    backend(monkeypatch, "bertjax.sweep.run", run_study=refuse)
+    assert exit_of("sweep", "demo", "--model", "m", "--run-dir", str(tmp_path)) == 75
+    assert capsys.readouterr().err == "bertjax: in use\n"
+
+
 def backend(monkeypatch: pytest.MonkeyPatch, name: str, **functions: Any) -> None:
     """Puts a module in the place of a stage, so that a test sees what the command line asks of it."""
     module = ModuleType(name)
@@ -266,6 +280,12 @@ def test_sweep_runs_the_study_and_writes_the_report(status: str, code: int, monk
     said = capsys.readouterr()
     assert f"report:  {tmp_path / 'new' / 'report.html'}" in said.out
     assert ("1 of 2 trials failed" in said.err) == (code == 1)
+
+
+@pytest.mark.parametrize("resumes", [True, False])
+def test_a_model_without_room_says_what_to_do(resumes: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    assert say_why(InputError("model: cannot be written (No space left on device)"), resumes) == 2
+    assert capsys.readouterr().err.endswith("make room, and run the same command\n") == resumes
 
 
 def test_without_ray_one_line_says_how_to_get_it_and_nothing_is_left(

@@ -16,7 +16,7 @@ from typing import Any
 from etils import epath
 
 from bertjax import interrupts
-from bertjax.config import InputError
+from bertjax.config import InUseError
 from bertjax.files import is_remote, put_text
 
 log = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ def locked(run_dir: epath.Path) -> Iterator[Sign]:
     object store two processes that start within the same second may both get it.
 
     Raises:
-        InputError: Another process holds it.
+        InUseError: Another process holds it.
     """
     path = run_dir / LOCK_FILE
     mine = {"host": socket.gethostname(), "pid": os.getpid(), "started": time.time(), "alive": time.time()}
@@ -108,7 +108,7 @@ def _acquire(path: epath.Path, mine: dict[str, Any]) -> None:
                 holder = _read(path)
             if holder is not None and not _gone(holder):
                 age, silent = time.time() - holder["started"], time.time() - holder["alive"]
-                raise InputError(
+                raise InUseError(
                     f"{path.parent} is in use by process {holder['pid']} on {holder['host']}, since {age / 60:.0f} "
                     f"minutes, last seen {silent:.0f} s ago; wait for it, stop it, or use another --run-dir") from None
             who = "its file is damaged" if holder is None else f"process {holder['pid']} on {holder['host']} is gone"

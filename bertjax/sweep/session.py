@@ -12,6 +12,7 @@ import numpy as np
 
 from bertjax.artifact.load import load
 from bertjax.config import InputError
+from bertjax.files import NO_ROOM
 from bertjax.study import StudyConfig, TrialConfig
 from bertjax.sweep import models
 from bertjax.sweep.devices import devices_here
@@ -168,6 +169,7 @@ def teach(
     except TeacherDiverged as error:
         broken[teacher.trial_id] = str(error)
     except Exception as error:  # whatever breaks a teacher must not lose the trials without one
+        _raise_without_room(error)
         all_failed(error)
         log.exception("the teacher of %s failed", teacher.task)
         broken[teacher.trial_id] = f"the teacher of {teacher.task} failed: {type(error).__name__}: {error}"
@@ -223,6 +225,7 @@ def run_program(
     except (KeyboardInterrupt, InputError):
         raise
     except Exception as error:  # whatever breaks one program must not lose the others
+        _raise_without_room(error)
         all_failed(error)
         log.exception("%s failed", title)
         fail(session, trials, program, f"{type(error).__name__}: {error}")
@@ -235,6 +238,12 @@ def run_program(
     session.kept(checkpoints)
     session.view.finished(title, outcomes, made.cost)
     return made.chunks
+
+
+def _raise_without_room(error: Exception) -> None:
+    """A full disk breaks the other programs too, and says nothing against this one."""
+    if isinstance(error, OSError) and error.errno in NO_ROOM:
+        raise error
 
 
 def _teacher_outputs(session: Session, teacher: TrialConfig, readers: Sequence[TrialConfig]) -> np.ndarray:

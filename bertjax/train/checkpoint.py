@@ -15,9 +15,13 @@ Of several processes, which all must see FOLDER, each writes its part of the sta
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import logging
+import os
+import re
+import shutil
 import tempfile
 import threading
 import time
@@ -28,6 +32,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from etils import epath
 
@@ -40,6 +45,9 @@ log = logging.getLogger(__name__)
 
 KEPT = 2
 """Checkpoints that stay: the newest, and the one before in case it is damaged."""
+
+SPARE_BYTES = 2**20
+"""Of a disk, left when a checkpoint is written: for its small files, and for the results."""
 
 HISTORY, PROGRAM = "history.npz", "program.json"
 
@@ -66,6 +74,8 @@ class Checkpoints:
     """When the last one was begun."""
     writer: ThreadPoolExecutor = field(init=False)
     writing: Future[None] | None = field(default=None, init=False)
+    failing: bool = field(default=False, init=False)
+    """Whether the last one could not be written: that is said once, not of each."""
     lock: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     def __post_init__(self) -> None:
@@ -88,7 +98,8 @@ class Checkpoints:
             self.last = self.clock()
             target = self._desk(snapshot.step)
             try:
-                from_first(partial(_make_empty, self.folder / target.name if several() else target))
+                num_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(snapshot.state))
+                from_first(partial(_make_empty, self.folder / target.name if several() else target, num_bytes))
                 write = begin_writing(target, snapshot.state)
             except Exception as error:  # TensorStore's errors are of many types
                 self._not_written(target, error)
@@ -145,15 +156,18 @@ class Checkpoints:
     def _seal(self, step: str, hashes: Mapping[str, str]) -> None:
         """Writes the manifest; then only the newest checkpoints stay."""
         put_text(self.folder / step / MANIFEST, json.dumps(hashes, indent=1, sort_keys=True) + "\n")
+        self.failing = False
         kept = {str(step) for step in self._steps()[-KEPT:]}
         for old in self.folder.iterdir():  # also what a killed process left half-written
             if old.name.isdigit() and old.name not in kept:
                 old.rmtree()
 
     def _not_written(self, target: epath.Path, error: Exception) -> None:
-        """Says so, and makes room."""
-        log.warning("the checkpoint of step %s could not be written, and the training goes on: %s", target.name,
-                    _reason(error))
+        """Says so, if the one before was written, and makes room."""
+        if not self.failing:
+            log.warning("the checkpoint of step %s could not be written, and the training goes on: %s", target.name,
+                        _reason(error))
+        self.failing = True
         with suppress(Exception):
             if is_first() or target.parent != self.folder:
                 target.rmtree()
@@ -253,10 +267,14 @@ def _first_problem(problem: str | None) -> str | None:
     return next((found for found in from_all(problem) if found is not None), None)
 
 
-def _make_empty(target: epath.Path) -> None:
+def _make_empty(target: epath.Path, num_bytes: int) -> None:
+    """Raises `OSError` where that many bytes have no room: better than to find it when half of them are written."""
     if target.exists():  # a damaged one, or one without a manifest
         target.rmtree()
     target.mkdir(parents=True)
+    if not is_remote(target) and (free := shutil.disk_usage(target).free) < (wanted := num_bytes + SPARE_BYTES):
+        raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}: it takes {wanted / 1e6:.1f} MB, and "
+                                    f"{target.parent} has {free / 1e6:.1f}")
 
 
 def _read_history(target: epath.Path) -> dict[str, np.ndarray]:
@@ -265,4 +283,6 @@ def _read_history(target: epath.Path) -> dict[str, np.ndarray]:
 
 
 def _reason(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
+    text = (str(error) or type(error).__name__).splitlines()[0]
+    found = re.search(r"os_error_code='(\d+)'", text)  # TensorStore's, after its own names of half a dozen layers
+    return os.strerror(int(found[1])) if found else text

@@ -14,6 +14,7 @@ import importlib.util
 import os
 import re
 import signal
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -199,6 +200,8 @@ def initialise(coordinator: str | None, num_processes: int | None, process_id: i
     by_hand = _check_flags(coordinator, num_processes, process_id)
     if not by_hand and not on_cloud_tpu():
         return
+    if coordinator is not None and process_id == 0:
+        _require_free_port(coordinator)
     jax.config.update("jax_enable_preemption_service", False)  # it takes SIGTERM for itself
     on_abort(partial(groups.aborted, None))
     try:
@@ -231,6 +234,20 @@ def _check_flags(coordinator: str | None, num_processes: int | None, process_id:
     require(0 <= process_id < num_processes, f"--process-id must be 0 to {num_processes - 1}, as --num-processes is "
                                              f"{num_processes}; got {process_id}")
     return True
+
+
+def _require_free_port(coordinator: str) -> None:
+    """Raises `InputError` where process 0 cannot listen: there JAX's service crashes without a word."""
+    port, both = int(coordinator.rpartition(":")[2]), socket.has_dualstack_ipv6()
+    try:
+        with socket.socket(socket.AF_INET6 if both else socket.AF_INET) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # an end of a moment ago keeps no port
+            if both:
+                probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+            probe.bind(("", port))
+    except OSError as error:
+        raise InputError(f"process 0 must be able to listen at port {port}, that of --coordinator {coordinator}: "
+                         f"{error.strerror}; give a free one") from error
 
 
 def on_cloud_tpu() -> bool:

@@ -6,7 +6,10 @@ hashes are known; and where one of them fails, it lets the others wait for twent
 
 from __future__ import annotations
 
+import logging
+import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +46,7 @@ def begin_writing(folder: epath.Path, state: Any) -> Callable[[], list[str]]:
             return [name]
 
         return write
+    _hush_failed_saves()
     # On a CPU the host's arrays are the device's own buffers, which the next step overwrites.
     copied = _numbered(jax.tree.map(_copied, state))
     checkpointer = ocp.StandardCheckpointer()
@@ -54,6 +58,22 @@ def begin_writing(folder: epath.Path, state: Any) -> Callable[[], list[str]]:
         return [f"{STATE}/{name}" for name in files_below(folder / STATE)]
 
     return complete
+
+
+@cache
+def _hush_failed_saves() -> None:
+    """A save that fails raises, and its threads and tasks print hundreds of tracebacks of the same besides."""
+    for name, noise in (("absl", ("_SignalingThread.run() raised", "in background save thread")),
+                        ("asyncio", ("exception was never retrieved",))):
+        logging.getLogger(name).addFilter(lambda record, noise=noise: all(
+            text not in record.getMessage() for text in noise))
+    former = sys.unraisablehook
+
+    def hook(raised: Any) -> None:
+        if str(raised.exc_value) != "Event loop is closed":  # TensorStore's threads report to one that has failed
+            former(raised)
+
+    sys.unraisablehook = hook
 
 
 def read_state(folder: epath.Path, state: Any) -> Any:

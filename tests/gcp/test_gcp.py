@@ -34,6 +34,10 @@ def test_options_and_settings_are_checked(cloud: Cloud) -> None:
     assert "unknown option --keep" in cloud("create", "--keep", code=2)
     assert "takes no argument, got spot" in cloud("create", "spot", code=2)
     assert "PROVISIONING must be spot or on-demand" in cloud("create", code=2, PROVISIONING="cheap")
+    for name in ("POLL_SECONDS", "RETRY_SECONDS", "RETRIES", "LOCK_SECONDS"):
+        for value in ("abc", "1.5", "08"):
+            said = cloud("create", "--dry-run", code=2, **{name: value})
+            assert said == f"gcp/create: {name} must be a whole number, got {value}\n"
 
 
 def test_create_waits_until_the_tpu_is_ready_and_makes_no_second_one(cloud: Cloud) -> None:

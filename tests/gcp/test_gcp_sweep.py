@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 
-from tests.gcp.cloud import COSTS, QUOTA, Cloud, wait_for
+from tests.gcp.cloud import COSTS, QUOTA, RESULTS, Cloud, wait_for
 
 
 def test_sweep_does_it_all(cloud: Cloud) -> None:
@@ -34,6 +34,29 @@ def test_sweep_stops_at_once_and_deletes_when_the_command_is_wrong(cloud: Cloud)
     said = cloud("sweep", "subset", code=2)
     assert "there is no experiment subset" in said
     assert len(cloud.started()) == 2 and not cloud.exists()
+
+
+def test_sweep_waits_for_the_lock_of_a_process_that_is_gone(cloud: Cloud) -> None:
+    cloud.job('[ "$attempt" -gt 4 ] || { echo "bertjax: gs://bucket/tpu is in use by process 7 on w-0" >&2; exit 75; }')
+    said = cloud("sweep", "subsets")
+    assert said.count("the run directory is in use, perhaps by a process that is gone") == 4
+    assert "of at most" not in said  # no failure was counted
+    assert "the study is complete" in said and len(cloud.started()) == 10 and not cloud.exists()
+
+
+def test_sweep_gives_up_where_the_lock_is_held_for_long(cloud: Cloud) -> None:
+    cloud.job("exit 75")
+    said = cloud("sweep", "subsets", code=1, LOCK_SECONDS="0")
+    assert "was still in use after 0 s (LOCK_SECONDS) (3 of at most 2 times)" in said and "gave up" in said
+    assert len(cloud.started()) == 6 and not cloud.exists()
+
+
+def test_sweep_starts_a_job_again_that_ended_in_an_error_without_a_failed_trial(cloud: Cloud) -> None:
+    (cloud.fake / "bucket/bucket/tpu/results.csv").write_text(RESULTS.replace("failed", "done"))
+    cloud.job('[ "$attempt" -gt 1 ] || { echo "ValueError: what?" >&2; exit 1; }')
+    said = cloud("sweep", "subsets")
+    assert "ValueError: what?" in said and "no trial is marked as failed (1 of at most 2 times)" in said
+    assert "the study is complete" in said and len(cloud.started()) == 4
 
 
 def test_sweep_names_the_trials_that_failed(cloud: Cloud) -> None:

@@ -76,7 +76,7 @@ def test_another_machine_goes_on_from_the_bucket(
             time.sleep(0.05)
         with start(experiment, URL, environment, tmp_path / "two") as second:
             out, log = second.communicate()
-        assert second.returncode == 2 and f"{URL} is in use by process {process.pid}" in log, log
+        assert second.returncode == 75 and f"{URL} is in use by process {process.pid}" in log, log
         process.send_signal(signal.SIGTERM)
         _, log = process.communicate()
     assert process.returncode == 143, log

@@ -150,7 +150,7 @@ def test_a_second_process_is_refused(experiment: Path, tmp_path: Path) -> None:
         wait_for(process, lambda line: "started" in line)
         with start(experiment, tmp_path / "run") as second:
             _, log = second.communicate()
-        assert second.returncode == 2 and f"is in use by process {process.pid} on " in log
+        assert second.returncode == 75 and f"is in use by process {process.pid} on " in log
         process.kill()
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from etils import epath
 
-from bertjax.config import InputError
+from bertjax.config import InUseError
 from bertjax.sweep import lock
 from bertjax.sweep.lock import LOCK_FILE, locked, owner_of
 
@@ -35,7 +35,7 @@ def test_a_lock_is_held_and_given_back(tmp_path: Path) -> None:
     with locked(epath.Path(tmp_path)):
         owner = owner_of(epath.Path(tmp_path))
         assert owner is not None and owner["pid"] == os.getpid()
-        with pytest.raises(InputError, match="is in use by process"), locked(epath.Path(tmp_path)):
+        with pytest.raises(InUseError, match="is in use by process"), locked(epath.Path(tmp_path)):
             pass
         assert owner_of(epath.Path(tmp_path)) == owner
     assert list(tmp_path.iterdir()) == [] and owner_of(epath.Path(tmp_path)) is None
@@ -46,7 +46,7 @@ def test_the_second_is_refused_with_who_and_since_when(tmp_path: Path, host: str
     holder(tmp_path, **({"host": host} if host else {}))
     who = rf"process {os.getppid()} on {host or socket.gethostname()}"
     said = rf"{who}, since 10 minutes, last seen 2\d s ago"
-    with pytest.raises(InputError, match=said), locked(epath.Path(tmp_path)):
+    with pytest.raises(InUseError, match=said), locked(epath.Path(tmp_path)):
         pass
 
 

@@ -6,6 +6,7 @@ import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -17,7 +18,7 @@ from jax.sharding import Mesh
 
 from bertjax.study import TrialConfig
 from bertjax.train import checkpoint
-from bertjax.train.checkpoint import Checkpoints, begun_programs
+from bertjax.train.checkpoint import Checkpoints, Snapshot, begun_programs
 from bertjax.train.loop import Fit
 from bertjax.train.mesh import make_mesh
 from bertjax.train.program import CompiledChunks, place_group
@@ -259,6 +260,25 @@ def test_a_checkpoint_that_cannot_be_written_harms_nothing(
     monkeypatch.undo()
     assert restored_step(folder, fitted) == max(int(path.name) for path in written.iterdir())
     assert {path.name for path in folder.iterdir()} == {path.name for path in written.iterdir()}
+
+
+def test_a_checkpoint_without_room_is_not_begun_and_that_is_said_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, said = checkpoints(tmp_path / "program"), []
+    monkeypatch.setattr(checkpoint.log, "warning", lambda text, *values: said.append(text % values))
+    state = jax.numpy.zeros((2, 250_000))  # 2 MB, and one is left for the results
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint.shutil, "disk_usage", lambda folder: SimpleNamespace(free=3_000_000))
+        for step in (1, 2):
+            made.save(Snapshot(step, state, {}))
+            made.finish()
+    assert said == ["the checkpoint of step 1 could not be written, and the training goes on: [Errno 28] No space left "
+                    f"on device: it takes 3.0 MB, and {tmp_path / 'program'} has 3.0"]
+    assert list((tmp_path / "program").iterdir()) == []
+    made.save(Snapshot(3, state, {}))
+    made.finish()
+    assert [path.name for path in (tmp_path / "program").iterdir()] == ["3"] and not made.failing
 
 
 def test_programs_that_were_begun_are_known_by_their_trials(tmp_path: Path) -> None:

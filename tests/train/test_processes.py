@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import signal
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,15 @@ from tests.train.toy import make_toy
 def test_flags_that_cannot_work_are_refused(given: tuple[Any, ...], said: str) -> None:
     with pytest.raises(InputError, match=re.escape(said)):
         processes.initialise(*given)
+
+
+@pytest.mark.parametrize("place", ["localhost", "0.0.0.0"])
+def test_a_port_in_use_is_refused_by_the_first_process(place: str) -> None:
+    with socket.create_server((place, 0)) as server:
+        port = server.getsockname()[1]
+        said = f"process 0 must be able to listen at port {port}, that of --coordinator localhost:{port}: Address"
+        with pytest.raises(InputError, match=said):
+            processes.initialise(f"localhost:{port}", 2, 0)
 
 
 @pytest.mark.parametrize(("chips", "platforms", "library", "expected"), [
