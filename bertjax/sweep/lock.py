@@ -39,6 +39,14 @@ class Sign:
 
     doing: dict[str, Any] = field(default_factory=dict)
     """See `bertjax.sweep.view.View`; fit for JSON."""
+    due: threading.Event = field(default_factory=threading.Event)
+    """Set where the next sign must not wait."""
+
+    def tell(self, doing: dict[str, Any]) -> None:
+        """What it does now; the first time that is told at once."""
+        first, self.doing = not self.doing, doing
+        if first:
+            self.due.set()
 
 
 @contextmanager
@@ -58,7 +66,11 @@ def locked(run_dir: epath.Path) -> Iterator[Sign]:
     stop = threading.Event()
 
     def beat() -> None:
-        while not stop.wait(BEAT_SECONDS):
+        while True:
+            sign.due.wait(BEAT_SECONDS)
+            sign.due.clear()
+            if stop.is_set():
+                return
             with suppress(Exception):  # the next beat tries again; every store has errors of its own
                 if (other := _read(path)) is not None and not _same(other, mine):
                     log.error("bertjax: process %d on %s has taken over %s, as this one gave no sign of life (was it "
@@ -68,6 +80,7 @@ def locked(run_dir: epath.Path) -> Iterator[Sign]:
 
     def release() -> None:
         stop.set()
+        sign.due.set()
         if threading.current_thread() is not thread:
             thread.join(5)
         with suppress(Exception):

@@ -169,7 +169,7 @@ class View:
         doing: dict[str, Any] = {"programs": [dict(program.doing) for program in self.programs.values()]}
         if total > 0 and done:
             doing["seconds_left"] = (time.monotonic() - self.begun) * (total / done - 1)
-        self.sign.doing = doing  # all at once: another thread reads it
+        self.sign.tell(doing)  # all at once: another thread reads it
 
     def _say(self, text: str) -> None:
         if not self.live:

@@ -89,6 +89,16 @@ def test_an_owner_that_slept_too_long_ends_and_leaves_the_lock_to_who_took_over(
     assert (owner_of(epath.Path(tmp_path)) or {})["pid"] == os.getppid()
 
 
+def test_what_it_does_is_told_at_once(tmp_path: Path) -> None:
+    """A beat is 30 s."""
+    with locked(epath.Path(tmp_path)) as sign:
+        sign.tell({"programs": []})
+        deadline = time.time() + 20
+        while (owner_of(epath.Path(tmp_path)) or {"doing": {}})["doing"] != {"programs": []}:
+            assert time.time() < deadline
+            time.sleep(0.01)
+
+
 def test_it_says_that_it_is_alive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lock, "BEAT_SECONDS", 0.01)
     with locked(epath.Path(tmp_path)):
