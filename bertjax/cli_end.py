@@ -13,6 +13,7 @@ from typing import TypeVar
 from bertjax.cli_options import ProcessOptions
 from bertjax.config import InputError
 from bertjax.files import NO_ROOM, says_no_room
+from bertjax.interrupts import WHAT_STAYS
 
 Read = TypeVar("Read")
 
@@ -31,8 +32,7 @@ def say_why(error: BaseException, resumes: bool) -> int | None:
             print(f"bertjax: {error}{MAKE_ROOM if resumes and says_no_room(str(error)) else ''}", file=sys.stderr)
             return error.exit_code
         case KeyboardInterrupt():
-            kept = "; finished trials stay, and the same command resumes" if resumes else ""
-            print(f"bertjax: interrupted{kept}", file=sys.stderr)
+            print(f"bertjax: {WHAT_STAYS if resumes else 'interrupted'}", file=sys.stderr)
             return getattr(error, "exit_code", 130)
         case OSError() if error.errno in NO_ROOM:
             print(f"bertjax: {error.filename or 'a file'} cannot be written ({error.strerror}){MAKE_ROOM}",

@@ -2,8 +2,9 @@
 
 Outside of training they end the process at once, as `KeyboardInterrupt` does. While a program trains (`deferred`) they
 wait for the end of a chunk, about 2 s, so that a checkpoint can be written. Python runs no handler while the compiler
-does, for minutes at times: for such calls a second thread writes the checkpoint and ends the process (`long_call`).
-Whatever must be done before a process ends like that, such as to give back a lock, is said by `before_end`.
+does, for minutes at times: for such calls a second thread writes the checkpoint and ends the process (`long_call`). It
+also ends one whose main thread hangs elsewhere, some seconds after SIGTERM, or after Ctrl-C twice. Whatever must be
+done before a process ends like that, such as to give back a lock, is said by `before_end`.
 """
 
 from __future__ import annotations
@@ -21,6 +22,12 @@ log = logging.getLogger(__name__)
 
 GRACE_SECONDS = 8.0
 """How long SIGTERM waits by default until the main thread notices; then the process ends without it."""
+
+IMPATIENT_SECONDS = 2.0
+"""The same of a second Ctrl-C: who presses it wants an end now."""
+
+WHAT_STAYS = "interrupted; finished trials stay, and the same command resumes"
+"""What a user is told at the end."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -134,7 +141,7 @@ def raise_if_received() -> None:
 
 @contextmanager
 def long_call(save: Callable[[], None] | None) -> Iterator[None]:
-    """Around a call during which Python runs no handler: at SIGTERM `save` runs in another thread, then all ends.
+    """Around a call during which Python runs no handler: at a signal `save` runs in another thread, then all ends.
 
     Nothing that `save` reads may change within. Raises `Interrupted`, after `save`, if a signal waits already. With
     None nothing can be saved in the middle, and a signal waits for the end of the call, or of the grace.
@@ -159,29 +166,48 @@ def _handle(number: int, _frame: object) -> None:
         _signals.noticed.set()
         raise Interrupted(number)
     _signals.received = number
-    log.info("%s: stops after this chunk of steps%s", signal.Signals(number).name,
-             "; again to stop at once" if number == signal.SIGINT else "")
+    if _signals.long_call is None:  # else the other thread ends it
+        log.info("%s: stops after this chunk of steps%s", signal.Signals(number).name,
+                 "; again to stop at once" if number == signal.SIGINT else "")
 
 
 def _watch(read_end: int, grace_seconds: float) -> None:
-    """Waits for SIGTERM, which is written here even while the main thread cannot handle it."""
+    """Waits for signals, which are written here even while the main thread cannot handle them."""
+    presses = 0
     while numbers := os.read(read_end, 16):
         if signal.SIGTERM in numbers:
-            break
-    else:
-        return
+            _end_long_call(signal.SIGTERM)
+            _end_unless_noticed(signal.SIGTERM, grace_seconds)
+            return
+        presses += numbers.count(signal.SIGINT)
+        if presses:
+            _end_long_call(signal.SIGINT)
+        if presses > 1:
+            _end_unless_noticed(signal.SIGINT, IMPATIENT_SECONDS)
+
+
+def _end_long_call(number: signal.Signals) -> None:
+    """Saves and ends the process if its main thread is in a long call."""
     with _signals.lock:
         save = _signals.long_call
-        if save is not None:
-            _signals.received = signal.SIGTERM  # its handler cannot run
-            log.info("SIGTERM: stops now, in the middle of a long call")
-            try:
-                save()
-            except BaseException:  # it must not keep the process alive
-                log.exception("no checkpoint could be written")
-            end_process(Interrupted(signal.SIGTERM).exit_code)
-    if _signals.noticed.wait(grace_seconds):
-        return
-    # The main thread hangs in something else, in which there is nothing to save.
-    log.info("SIGTERM: the process did not stop within %g s and is ended", grace_seconds)
-    end_process(Interrupted(signal.SIGTERM).exit_code)
+        if save is None:
+            return
+        _signals.received = number  # its handler cannot run
+        log.info("%s: stops now, in the middle of a long call", number.name)
+        try:
+            save()
+        except BaseException:  # it must not keep the process alive
+            log.exception("no checkpoint could be written")
+        _end(number)
+
+
+def _end_unless_noticed(number: signal.Signals, seconds: float) -> None:
+    """Ends the process if its main thread hangs in something else, in which there is nothing to save."""
+    if not _signals.noticed.wait(seconds):
+        log.info("%s: the process did not stop within %g s and is ended", number.name, seconds)
+        _end(number)
+
+
+def _end(number: signal.Signals) -> NoReturn:
+    log.info("bertjax: %s", WHAT_STAYS)
+    end_process(Interrupted(number).exit_code)

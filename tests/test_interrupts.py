@@ -57,13 +57,14 @@ def test_threads_other_than_the_main_one_leave_signals_alone() -> None:
 
 
 LONG_CALL = """
-import hashlib
+import hashlib, logging
 from bertjax import interrupts
 
 def save():
     print("saved", interrupts.received(), flush=True)
 
-interrupts.GRACE_SECONDS = 1.0
+logging.basicConfig(level="INFO", format="%(message)s")
+interrupts.GRACE_SECONDS = interrupts.IMPATIENT_SECONDS = 1.0
 with interrupts.handled(), interrupts.deferred():
     print("ready", flush=True)
     with interrupts.long_call(save):
@@ -72,17 +73,24 @@ with interrupts.handled(), interrupts.deferred():
 """
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 @pytest.mark.parametrize("saves", [True, False])
-def test_a_long_call_is_ended_by_another_thread(saves: bool) -> None:
-    """With what it saves; after a while also where there is nothing to save."""
+def test_a_long_call_is_ended_by_another_thread(saves: bool, number: signal.Signals, code: int) -> None:
+    """With what it saves; after a while also where there is nothing to save, of Ctrl-C at the second one."""
     program = LONG_CALL if saves else LONG_CALL.replace("with interrupts.long_call(save)", "if True")
-    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                           text=True) as process:
         assert process.stdout is not None and process.stdout.readline() == "ready\n"
-        time.sleep(0.5 if saves else 0)
-        process.send_signal(signal.SIGTERM)
-        out, _ = process.communicate(timeout=60)
-    assert process.returncode == 143 and out == ("saved True\n" if saves else "")
+        time.sleep(0.5)
+        process.send_signal(number)
+        if number == signal.SIGINT and not saves:
+            time.sleep(1.5)
+            assert process.poll() is None  # a first one may wait for long
+            process.send_signal(number)
+        out, log = process.communicate(timeout=60)
+    assert process.returncode == code and out == ("saved True\n" if saves else "")
+    how = "stops now, in the middle of a long call" if saves else "the process did not stop within 1 s and is ended"
+    assert log.endswith(f"{number.name}: {how}\nbertjax: {interrupts.WHAT_STAYS}\n")
 
 
 def test_a_signal_that_waits_is_not_taken_into_a_long_call() -> None:

@@ -75,7 +75,8 @@ def run_study(
     require(executor is None or not processes.several(), "programs of several processes are trained by these alone, "
                                                          "and by no other executor")
     ledger = shared(open_ledger(home, study))
-    with interrupts.handled(processes.signal_grace()), _owned(home) as sign, View(_live(), sign) as view:
+    with interrupts.handled(processes.signal_grace()), _owned(home) as sign, View(_live(), sign) as view, \
+         interrupts.before_end(view.progress.stop):  # it has hidden the cursor
         require_one_study(study, mesh)
         require_seen(home.root)
         session = Session(ledger, view, keep_models, mesh, 60 * checkpoint_minutes or math.inf, tensorboard)
