@@ -32,7 +32,7 @@ main(["sweep", *sys.argv[1:]])
 
 
 @pytest.mark.parametrize(("size", "said"), [
-    ("16k", "program.json cannot be written (No space left on device)"),
+    pytest.param("16k", "program.json cannot be written (No space left on device)", marks=pytest.mark.slow),
     ("300k", "the checkpoint of step 1 could not be written, and the training goes on: "),
 ])
 def test_a_full_disk_is_said_in_a_line_that_says_what_to_do(
