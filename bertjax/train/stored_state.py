@@ -63,10 +63,8 @@ def begin_writing(folder: epath.Path, state: Any) -> Callable[[], list[str]]:
 @cache
 def _hush_failed_saves() -> None:
     """A save that fails raises, and its threads and tasks print hundreds of tracebacks of the same besides."""
-    for name, noise in (("absl", ("_SignalingThread.run() raised", "in background save thread")),
-                        ("asyncio", ("exception was never retrieved",))):
-        logging.getLogger(name).addFilter(lambda record, noise=noise: all(
-            text not in record.getMessage() for text in noise))
+    logging.getLogger("absl").addFilter(lambda record: "orbax" not in Path(record.pathname).parts)
+    logging.getLogger("asyncio").addFilter(lambda record: "exception was never retrieved" not in record.getMessage())
     former = sys.unraisablehook
 
     def hook(raised: Any) -> None:
