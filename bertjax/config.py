@@ -9,6 +9,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -24,6 +26,9 @@ LARGEST = 3.4e38
 SPARSITY_STEPS = 10_000
 """Sparsities are whole multiples of 1/10,000, so that `floor(sparsity * size)` is exact integer arithmetic."""
 
+TRY_AGAIN = 75
+"""Exit code for what the same command may overcome later: EX_TEMPFAIL of sysexits.h."""
+
 
 class InputError(ValueError):
     """The user's input cannot work. The message is one line: what must hold, what was got, what to do."""
@@ -35,13 +40,33 @@ class InputError(ValueError):
 class InUseError(InputError):
     """Another process has what this one needs: the same command may work later."""
 
-    exit_code = 75  # EX_TEMPFAIL of sysexits.h
+    exit_code = TRY_AGAIN
 
 
 def require(holds: bool, message: str) -> None:
     """Raises `InputError(message)` unless `holds`."""
     if not holds:
         raise InputError(message)
+
+
+def named_numbers(text: str, names: Sequence[str], must: str) -> dict[str, int]:
+    """The numbers of a flag such as `trial=4,data=2` by name, each at least 1.
+
+    Args:
+        text: What a user wrote.
+        names: Those that there are; each may stand once.
+        must: How an error begins, with an example.
+
+    Raises:
+        InputError: It reads otherwise.
+    """
+    found: dict[str, int] = {}
+    for part in text.split(","):
+        match = re.fullmatch(rf"({'|'.join(names)})=([1-9]\d*)", part.strip())
+        if match is None or match[1] in found:
+            raise InputError(f"{must}, got {text!r}")
+        found[match[1]] = int(match[2])
+    return found
 
 
 def check_finite(config: Any) -> None:

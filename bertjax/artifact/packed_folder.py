@@ -16,7 +16,7 @@ from bertjax.artifact.packed.file import write_packed
 from bertjax.artifact.packed.model import PACKED_FILE, PackedModel, pack_model
 from bertjax.artifact.packed.pack import FloatType
 from bertjax.config import FLOAT, QuantizeConfig, require
-from bertjax.model.folder import MODEL_FILES, new_folder, require_empty
+from bertjax.model.folder import MODEL_FILES, new_folder, require_new
 
 FOLDER_FILES = (MODEL_FILES - {"model.safetensors", "config.json"}) | {PACKED_FILE, CARD}
 """What such a folder may hold. `write_packed_folder` never replaces one that holds anything else."""
@@ -64,7 +64,7 @@ def pack_folder(
             be written.
     """
     target = Path(output_dir).expanduser()
-    require_empty(target)
+    require_new(target)
     model = load(source)
     known = known_origin(source, model.origin)
     require(not quantize or model.quantize == FLOAT,

@@ -81,26 +81,18 @@ def _write_error(error: Exception, places: tuple[Path, ...]) -> str | None:
     return os.strerror(number) if number is not None and (number in NO_ROOM or below) else None
 
 
-def require_empty(target: Path) -> None:
-    """Raises `InputError` unless `target` is an empty folder, or nothing is there, and can be written."""
+def require_new(target: Path) -> None:
+    """Raises `InputError` unless `target` can be made: it is an empty folder, or nothing is there, and its place can be
+    written."""
     place = next(path for path in (target.absolute(), *target.absolute().parents) if path.exists())
-    if place == target.absolute():
-        _require_empty(target)
+    there, new = place == target.absolute(), "the output must be a new or empty folder"
+    require(not there or place.is_dir(), f"{new}, and {target} is a file; choose another name")
     try:
-        with tempfile.TemporaryFile(dir=place):
-            pass
+        held = sorted(path.name for path in place.iterdir()) if there else []
+        tempfile.TemporaryFile(dir=place).close()
     except OSError as error:
         raise InputError(f"{target}: cannot be written ({os.strerror(error.errno or 0)})") from None
-
-
-def _require_empty(target: Path) -> None:
-    require(target.is_dir(), f"the output must be a new or empty folder, and {target} is a file; choose another name")
-    try:
-        held = sorted(path.name for path in target.iterdir())
-    except OSError as error:
-        raise InputError(f"{target}: cannot be read ({error.strerror})") from None
-    require(not held, f"the output must be a new or empty folder, and {target} holds {', '.join(held[:3])}; "
-                      "choose another one")
+    require(not held, f"{new}, and {target} holds {', '.join(held[:3])}; choose another one")
 
 
 def _check_replaceable(target: Path, replaceable: Set[str]) -> None:

@@ -143,7 +143,7 @@ def _costs(study: StudyConfig, rows: list[PlanRow], kind: Device, chips: int) ->
 
 def _ask_the_compiler(kind: Device) -> list[str]:
     """How to know more than the formula."""
-    said = "bytes are by a formula; --compile asks the TPU's compiler for those of the largest programs, and FLOPs"
+    said = "--compile: the bytes and FLOPs of the heaviest programs by the TPU's compiler, without a TPU"
     return [said] if kind.platform == "tpu" else []
 
 

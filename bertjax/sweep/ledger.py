@@ -147,13 +147,12 @@ class Ledger:
 
     def begun(self, planned: Sequence[TrialConfig]) -> list[tuple[TrialConfig, ...]]:
         """The programs that were begun with some of the planned trials and no others, and are not finished: only as
-        such they go on with the same bits. Those of most trials come first; none has a trial of one before it."""
-        known, found = {trial.trial_id for trial in planned}, []
-        for ids in sorted(begun_programs(self.place.root / "checkpoints").values(), key=len, reverse=True):
-            if set(ids) <= known:
-                known -= set(ids)
-                found.append(tuple(trial for trial in planned if trial.trial_id in ids))
-        return found
+        such they go on with the same bits. Those of most trials come first; begun on several machines they may have
+        trials in common."""
+        known = {trial.trial_id for trial in planned}
+        return [tuple(trial for trial in planned if trial.trial_id in ids)
+                for ids in sorted(begun_programs(self.place.root / "checkpoints").values(), key=len, reverse=True)
+                if set(ids) <= known]
 
     def left(self, planned: Sequence[TrialConfig], known: Container[str]) -> tuple[TrialConfig, ...]:
         """The trials still to be trained of the `planned` ones.

@@ -16,7 +16,7 @@ from typing import Any
 from etils import epath
 
 from bertjax import interrupts
-from bertjax.config import InUseError
+from bertjax.config import TRY_AGAIN, InUseError
 from bertjax.files import is_remote, put_text
 
 log = logging.getLogger(__name__)
@@ -28,9 +28,6 @@ BEAT_SECONDS = 30.0
 
 STALE_SECONDS = 5 * 60.0
 """Without one for so long, the owner on another machine counts as dead."""
-
-TAKEN_OVER = 75
-"""Exit code of a process that finds another one in its place."""
 
 
 @dataclass
@@ -75,7 +72,7 @@ def locked(run_dir: epath.Path) -> Iterator[Sign]:
                 if (other := _read(path)) is not None and not _same(other, mine):
                     log.error("bertjax: process %d on %s has taken over %s, as this one gave no sign of life (was it "
                               "suspended?); this one ends", other["pid"], other["host"], run_dir)
-                    interrupts.end_process(TAKEN_OVER)
+                    interrupts.end_process(TRY_AGAIN)
                 put_text(path, _line(mine | {"alive": time.time(), "doing": sign.doing}))
 
     def release() -> None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 
-from bertjax.config import InputError, require
+from bertjax.config import named_numbers, require
 from bertjax.heap import TUNABLES
 
 Resources = Mapping[str, int]
@@ -20,12 +19,7 @@ SECRET = "HF_TOKEN"
 
 def parse_resources(text: str) -> Resources:
     """`TPU=4,CPU=8` by name."""
-    found: dict[str, int] = {}
-    for part in text.split(","):
-        match = re.fullmatch(r"(TPU|GPU|CPU)=([1-9]\d*)", part.strip())
-        if match is None or match[1] in found:
-            raise InputError(f"--resources-per-task must read like TPU=4 or GPU=1,CPU=8, got {text!r}")
-        found[match[1]] = int(match[2])
+    found = named_numbers(text, ("TPU", "GPU", "CPU"), "--resources-per-task must read like TPU=4 or GPU=1,CPU=8")
     require(not {"TPU", "GPU"} <= found.keys(), f"--resources-per-task must name TPU or GPU, got both: {text!r}")
     return found
 

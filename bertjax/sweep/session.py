@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -63,20 +64,31 @@ class Session:
         First come those that were begun, of which checkpoints hold the state, however they were split then. The whole
         is split, whatever is left, so that an interrupted program is made of the same trials again.
         """
-        outlined, left = read_outline(program.whole), list(program.trials)
+        outlined, left, taken, too_large = read_outline(program.whole), list(program.trials), set(), set()
         for begun in self.ledger.begun(program.whole):
-            again = [trial for trial in begun if trial in left]
-            if not again:
+            if taken.intersection(begun) or not any(trial in left for trial in begun):
                 continue
             if len(begun) > 1 and not layout(begun, outlined, devices_here(), self.mesh).fits:
-                log.warning("%s: %s that were begun together no longer fit into the memory here: they start anew, as "
-                            "programs that do", program.task, number_of("trial", len(begun)))
+                too_large.update(begun)
                 continue
-            yield replace(program, trials=begun, planned=program.whole)
+            yield self._part(program, begun, "they were begun so")
+            taken.update(begun)
             left = [trial for trial in left if trial not in begun]
-        for part in split_to_fit(program.whole, outlined, devices_here(), self.mesh):
+        if anew := too_large.intersection(left):
+            log.warning("%s: what was begun of %s no longer fits into the memory here; that starts anew, as programs "
+                        "that do", program.task, number_of("trial", len(anew)))
+        split = split_to_fit(program.whole, outlined, devices_here(), self.mesh)
+        why = "the others were begun before" if len(split) == 1 else \
+            "all of them do not fit into the memory here, or leave more work idle"
+        for part in split:
             if rest := tuple(trial for trial in part if trial in left):
-                yield replace(program, trials=rest, planned=program.whole)
+                yield self._part(program, rest, why)
+
+    def _part(self, program: ProgramPlan, trials: tuple[TrialConfig, ...], why: str) -> ProgramPlan:
+        """Some trials of a program, or all; of some it says why."""
+        if len(trials) < len(program.trials):
+            log.info("%s: %d of %d trials, as %s", program.task, len(trials), len(program.trials), why)
+        return replace(program, trials=trials, planned=program.whole)
 
     def execute(
         self, title: str, work: float, trials: Sequence[TrialConfig], inputs: TaskInputs, laid: Layout,
@@ -183,14 +195,10 @@ def train(session: Session, study: StudyConfig, todo: Sequence[ProgramPlan], bro
         broken: As in `taught`.
     """
     chunks = None
-    for planned in todo:
-        for program in session.parts(planned):
-            if len(program.trials) < len(planned.trials):
-                log.info("%s: %d of %d trials, as all of them do not fit into the memory here, or leave more work idle",
-                         program.task, len(program.trials), len(planned.trials))
-            program, outputs = taught(session, study, program, broken)
-            if program.trials:
-                chunks = run_program(session, program, outputs, chunks)
+    for program in itertools.chain.from_iterable(map(session.parts, todo)):
+        program, outputs = taught(session, study, program, broken)
+        if program.trials:
+            chunks = run_program(session, program, outputs, chunks)
 
 
 def fail(session: Session, trials: Sequence[TrialConfig], program: ProgramPlan, reason: str) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
-
-from bertjax.config import InputError
+from bertjax.config import named_numbers
 
 AXES = ("trial", "data")
 
@@ -15,11 +13,6 @@ def axis_sizes(text: str) -> tuple[int, int]:
     Raises:
         InputError: Anything else.
     """
-    sizes: dict[str, int] = {}
-    for part in text.split(","):
-        found = re.fullmatch(r"(trial|data)=([1-9]\d*)", part.strip())
-        if found is None or found[1] in sizes:
-            raise InputError(f"--mesh must read like trial=4,data=2, got {text!r}")
-        sizes[found[1]] = int(found[2])
+    sizes = named_numbers(text, AXES, "--mesh must read like trial=4,data=2")
     trial, data = (sizes.get(axis, 1) for axis in AXES)
     return trial, data

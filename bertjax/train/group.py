@@ -21,13 +21,11 @@ import jax
 from jax._src import distributed  # its client has no public name; Orbax takes it from here too
 
 from bertjax import interrupts
+from bertjax.config import TRY_AGAIN
 from bertjax.train.abort import on_abort, reachable
 
 JOIN_SECONDS = 300
 """How long the processes wait for each other at the start."""
-
-EXIT_LOST = 75
-"""Exit code where another process is gone: the same command on all of them resumes (`EX_TEMPFAIL` of sysexits.h)."""
 
 LOOK_SECONDS = 1.0
 """Between two signs of life."""
@@ -205,11 +203,11 @@ def aborted(group: Group | None) -> None:
     if group is None:
         say_last(f"the processes did not find each other at {coordinator()} within {JOIN_SECONDS} s: start all of "
                  "them, with the same --coordinator and --num-processes")
-        interrupts.end_process(EXIT_LOST)
+        interrupts.end_process(TRY_AGAIN)
     elif group.code is not None:  # it ends anyway, and somebody was quicker
         interrupts.end_process(group.code)
     elif gone := group.silent():
         group.leaving = True
         names = " and ".join(f"process {index}{group.host(index)}" for index in gone)
         group.say_end(f"{names} is gone")
-        interrupts.end_process(EXIT_LOST)
+        interrupts.end_process(TRY_AGAIN)

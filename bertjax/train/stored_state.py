@@ -63,7 +63,8 @@ def begin_writing(folder: epath.Path, state: Any) -> Callable[[], list[str]]:
 @cache
 def _hush_failed_saves() -> None:
     """A save that fails raises, and its threads and tasks print hundreds of tracebacks of the same besides."""
-    logging.getLogger("absl").addFilter(lambda record: "orbax" not in Path(record.pathname).parts)
+    logging.getLogger("absl").addFilter(
+        lambda record: record.levelno < logging.ERROR or "orbax" not in Path(record.pathname).parts)
     logging.getLogger("asyncio").addFilter(lambda record: "exception was never retrieved" not in record.getMessage())
     former = sys.unraisablehook
 

@@ -177,8 +177,10 @@ def test_what_was_begun_goes_on_as_it_was_split_then(
     assert parts("several", [trials[:1], trials[1:], trials[:2]], 4) == [trials[1:], trials[:1]]
     assert said == []
     assert parts("less", [trials], 2) == parts("little", [], 2)
-    (line,) = said
-    assert "4 trials that were begun together no longer fit into the memory here: they start anew" in line
+    two = parts("some", [trials, trials[:1], trials[2:]], 2)
+    assert two == [trials[2:], trials[:1], trials[1:2]]  # which were begun on this machine after the other one
+    assert [line.partition(";")[0] for line in said] == [
+        f"colours: what was begun of {which} no longer fits into the memory here" for which in ("4 trials", "1 trial")]
 
 
 def losses(run_dir: Path, trial_id: str) -> list[float]:

@@ -72,6 +72,7 @@ def talk(folder: Path, index: int) -> None:
             os.kill(os.getpid(), signal.SIGTERM)
         while len(told["turns"]) < 3 and not any(number for _, number in told["turns"]):
             told["turns"].append(processes.turn(lambda: index))
+            processes.from_all(None)  # as a chunk of training, in which no process is ahead of the others
     (folder / f"talk{index}.json").write_text(json.dumps(told))
 
 

@@ -20,7 +20,7 @@ from bertjax.artifact.load import Model, load
 from bertjax.artifact.packed.pack import require_finite
 from bertjax.config import require
 from bertjax.data.sources import TaskData
-from bertjax.model.folder import new_folder, require_empty
+from bertjax.model.folder import new_folder, require_new
 from bertjax.model.hf_config import write_config
 from bertjax.params import paths
 from bertjax.words import number_of
@@ -77,7 +77,7 @@ def export(
             f"unsigned_weights is about the weights of the format onnx, got {format}")
     require(format in get_args(Format), f"format must be one of {', '.join(get_args(Format))}, got {format!r}")
     target = Path(output_dir).expanduser()
-    require_empty(target)
+    require_new(target)
     if format == "onnx":
         require_onnx()
     elif format == "stablehlo":
