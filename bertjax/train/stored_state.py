@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import warnings
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -66,6 +67,7 @@ def _hush_failed_saves() -> None:
     logging.getLogger("absl").addFilter(
         lambda record: record.levelno < logging.ERROR or "orbax" not in Path(record.pathname).parts)
     logging.getLogger("asyncio").addFilter(lambda record: "exception was never retrieved" not in record.getMessage())
+    warnings.filterwarnings("ignore", r"coroutine 'async_serialize_from_host.*was never awaited", RuntimeWarning)
     former = sys.unraisablehook
 
     def hook(raised: Any) -> None:
