@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from bertjax.compress.prune import KeepMasks, all_kept, apply_masks, keep_mask, update_masks
+from bertjax.compress.prune import KeepMasks, all_kept, apply_masks, keep_mask, threshold, update_masks
 from bertjax.config import SPARSITY_STEPS, BertConfig
 from bertjax.model.layout import param_shapes
 from bertjax.params import Params, nest, paths
@@ -75,6 +75,22 @@ def test_a_matrix_of_minilm_with_thousands_of_ties() -> None:
     weight = (draw.normal(size=(384, 1536)) * 30).round().astype(np.float32) / 30
     for dropped in (0, 235_929, 353_893, weight.size - 1, weight.size):
         np.testing.assert_array_equal(one_mask(weight, dropped), reference_mask(weight, dropped))
+
+
+@pytest.mark.parametrize("weights", ["normal", "laplace", "uniform", "with outliers", "pruned before"])
+def test_a_threshold_takes_few_passes_over_the_weights(weights: str) -> None:
+    draw = np.random.default_rng(2)
+    weight = np.abs({"normal": draw.normal, "laplace": draw.laplace, "uniform": draw.uniform}.get(
+        weights, draw.normal)(size=384 * 384)).astype(np.float32)
+    if weights == "with outliers":
+        weight[::1000] *= 1000
+    if weights == "pruned before":
+        weight[: weight.size // 4] *= 1e-6  # by weight decay
+    search = jax.jit(lambda dropped: threshold(weight.view(np.int32), weight.mean(), dropped))
+    for sparsity in (0.1, 0.4, 0.6, 0.95):
+        found = search(int(sparsity * weight.size))
+        assert found.count == int(sparsity * weight.size) == (weight.view(np.int32) < int(found.low)).sum()
+        assert found.steps <= 18, (sparsity, found.steps)  # a bisection takes 31
 
 
 @pytest.fixture(scope="module")
