@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 PART_ELEMENTS = {"cpu": 2**18}
 """By platform: elements of a hidden state that a trial computes at once. On a CPU 1 MiB of float32, which its caches
-hold; what whole batches cost instead, `experiments/bench/train_speed.py --ablate` measures ("parts")."""
+hold; what whole batches cost instead, `experiments/bench/train_speed.py --alternatives` measures."""
 
 
 def part_tokens(config: BertConfig, platform: str) -> int | None:

@@ -121,6 +121,7 @@ def session(file: Path, threads: int) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # threads of a session that waits
     return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
 
 

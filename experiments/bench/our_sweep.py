@@ -1,6 +1,6 @@
 """Our side of `train_speed.py`: a sweep's own program on SST-2, timed for one pass over its first rows.
 
-A server: for every line of JSON on standard input, `{"methods": [...], "seeds": [...], "ablate": null}`, it trains
+A server: for every line of JSON on standard input, `{"methods": [...], "seeds": [...], "variant": null}`, it trains
 these trials for one pass over the rows and writes one line of JSON. `"checkpoint_seconds": 30` has it write
 checkpoints meanwhile. A program compiles and warms up at its first use
 and is kept. Model, vocabulary, batch lengths and table are those of a sweep of the task.
@@ -14,36 +14,30 @@ import os
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
-import jax
 import numpy as np
 from etils import epath
 
-from bertjax.config import FLOAT, BertConfig, DataConfig, TrainConfig
+from bertjax.config import DataConfig, TrainConfig
 from bertjax.data.batches import choose_edges
-from bertjax.model import bert
-from bertjax.params import EMBEDDINGS, Params, select
 from bertjax.study import StudyConfig, TrialConfig
 from bertjax.sweep.inputs import TaskInputs, task_inputs
 from bertjax.sweep.program import Program, one_step_per_length
 from bertjax.sweep.starts import load_start
 from bertjax.sweep.teacher import TeacherForward
 from bertjax.sweep.throughput import Timed, rates, timed_forward, work_of
-from bertjax.train import step
 from bertjax.train.checkpoint import Checkpoints
 from bertjax.train.mesh import make_mesh
 from bertjax.train.program import CompiledChunks, part_tokens
-from bertjax.train.state import Hparams, Losses, StepMetrics
 from bertjax.train.trial import student_trials, students
 from experiments.bench.step_profile import profiled
+from experiments.bench.variants import AS_IT_IS, VARIANTS
 
 SECONDS_DIGITS = 3
 
@@ -101,22 +95,22 @@ class Side:
         return column, {"teacher_seconds": round(seconds, SECONDS_DIGITS),
                         "teacher_rows_per_s": round(self.rows / seconds, 1)}
 
-    def run(self, methods: Sequence[str], seeds: Sequence[int], ablate: str | None = None, profile: bool = False,
+    def run(self, methods: Sequence[str], seeds: Sequence[int], variant: str | None = None, profile: bool = False,
             checkpoint_seconds: float | None = None) -> dict[str, Any]:
-        """Trains the trials once over the rows, with a part of the step left out if `ablate` names one.
+        """Trains the trials once over the rows, or a variant of `experiments.bench.variants`.
 
         With `checkpoint_seconds` it writes a checkpoint whenever so many have passed; the last one's is waited for.
         With `profile` it does so once more, to say how many seconds each part of the step takes.
         """
         trials = self.trials(methods, seeds)
         teacher_logits, teacher = self.teacher if any(t.distill_weight for t in trials) else (None, {})
-        if ablate in TRIALS:
-            trials = [TRIALS[ablate](trial) for trial in trials]
-        inputs = replace(self.inputs, config=CONFIGS.get(ablate, lambda config: config)(self.inputs.config))
-        part = None if ablate == "parts" else part_tokens(inputs.train_config, "cpu")
+        other = AS_IT_IS if variant is None else VARIANTS[variant]
+        trials = [other.trial(trial) for trial in trials]
+        inputs = other.inputs(replace(self.inputs, config=other.config(self.inputs.config)))
+        part = part_tokens(inputs.train_config, "cpu") if other.parts else None
         program = Program(trials, inputs, self.mesh, teacher_logits, part, epochs=1)
-        key = tuple((quantize, len(group)) for quantize, group in program.groups.items()), tuple(seeds), ablate
-        with PATCHES.get(ablate, nullcontext)():
+        key = tuple((quantize, len(group)) for quantize, group in program.groups.items()), tuple(seeds), variant
+        with other.code():
             if key not in self.programs:
                 self.programs[key] = program.chunks()
                 program.fit(self.programs[key], one_step_per_length(program.rows))
@@ -154,52 +148,6 @@ def newest_bytes(folder: Path) -> int:
     newest = max((place for place in folder.iterdir() if place.name.isdigit()), key=lambda place: int(place.name),
                  default=folder)
     return sum(file.stat().st_size for file in newest.rglob("*") if file.is_file())
-
-
-def descend(params: Params, opt_state: Any, hparams: Hparams, grads: Params, losses: Losses, *, step: Any) -> Any:
-    """Stands for `update_trial`: plain gradient descent, so that no gradient is optimized away."""
-    params = jax.tree.map(lambda p, g: p - 1e-6 * g, params, grads)
-    return params, opt_state, StepMetrics(losses.loss, losses.task_loss, losses.loss)
-
-
-def forward_only(loss: Callable[..., Any], has_aux: bool) -> Callable[..., Any]:
-    """Stands for `jax.grad`: the parameters themselves, scaled, as gradients."""
-
-    def gradients(params: Params, *rest: Any) -> Any:
-        value, losses = loss(params, *rest)
-        return jax.tree.map(lambda p: p * value, params), losses
-
-    return gradients
-
-
-def without_embedding_gradients(*args: Any, **kwargs: Any) -> Params:
-    """Stands for `effective_params`."""
-    params = _EFFECTIVE_PARAMS(*args, **kwargs)
-    return jax.tree.map(lambda p, table: jax.lax.stop_gradient(p) if table else p, params, select(params, EMBEDDINGS))
-
-
-_EFFECTIVE_PARAMS = step.effective_params
-
-PATCHES: dict[str | None, Callable[[], AbstractContextManager[Any]]] = {
-    "optimizer": lambda: patch.object(step, "update_trial", descend),
-    "backward": lambda: patch.object(jax, "grad", forward_only),
-    "embedding gradients": lambda: patch.object(step, "effective_params", without_embedding_gradients),
-    "mask application": lambda: patch.object(step, "apply_masks", lambda params, masks: params),
-    "exact gelu": lambda: patch.object(bert, "gelu", partial(jax.nn.gelu, approximate=True)),
-}
-"""What is left out of the step by putting something cheaper in its place."""
-
-CONFIGS: dict[str | None, Callable[[BertConfig], BertConfig]] = {
-    "dropout": lambda config: replace(config, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0),
-    "attention dropout": lambda config: replace(config, attention_probs_dropout_prob=0.0),
-}
-"""What is left out by another config."""
-
-TRIALS: dict[str | None, Callable[[TrialConfig], TrialConfig]] = {
-    "mask updates": lambda trial: replace(trial, sparsity=0.0),
-    "quantization": lambda trial: replace(trial, quantize=FLOAT),
-}
-"""What is left out by other trials."""
 
 
 def main() -> None:
