@@ -24,8 +24,9 @@ from bertjax.train.step import MAX_CHUNK
 
 CHUNK_SECONDS = 2.0
 
-FINAL_SHARE = 0.5
-"""Of the time between two checkpoints: once it has passed, a program that ends leaves one more."""
+FINAL_SHARE = 0.25
+"""Of the time between two checkpoints: once it has passed, a program that ends leaves one more. Of 10 minutes so much
+that writing it, 4 s for eight trials of the 6-layer MiniLM, is less than 3 % of what it saves."""
 
 
 @dataclass
