@@ -47,7 +47,10 @@ def trained(
     return load(run_dir / "trials" / results["trial_id"].item()), load_task(task, data)
 
 
-@pytest.fixture(scope="module", params=["sst2", "mrpc", "stsb"])
+PAIRS = [pytest.param(task, marks=pytest.mark.slow) for task in ("mrpc", "stsb")]
+
+
+@pytest.fixture(scope="module", params=["sst2", *PAIRS])
 def tuned(request: pytest.FixtureRequest, data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Tuned:
     """Single sentences, quantized after training; pairs of a class, and of a number, trained with Q, K and P.
 
