@@ -80,8 +80,7 @@ def test_a_matrix_of_minilm_with_thousands_of_ties() -> None:
 @pytest.mark.parametrize("weights", ["normal", "laplace", "uniform", "with outliers", "pruned before"])
 def test_a_threshold_takes_few_passes_over_the_weights(weights: str) -> None:
     draw = np.random.default_rng(2)
-    weight = np.abs({"normal": draw.normal, "laplace": draw.laplace, "uniform": draw.uniform}.get(
-        weights, draw.normal)(size=384 * 384)).astype(np.float32)
+    weight = np.abs(getattr(draw, weights, draw.normal)(size=384 * 384)).astype(np.float32)
     if weights == "with outliers":
         weight[::1000] *= 1000
     if weights == "pruned before":
