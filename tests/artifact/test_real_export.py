@@ -36,13 +36,14 @@ class Tuned(NamedTuple):
 
 
 def trained(
-    data_dir: Path, run_dir: Path, task: str, method: str, epochs: int, max_length: int
+    data_dir: Path, run_dir: Path, task: str, method: str, *, layers: int, rate: float, epochs: int, max_length: int
 ) -> tuple[Model, TaskData]:
-    """Three layers of MiniLM after a short training."""
+    """The first layers of MiniLM after a short training."""
     data = DataConfig(data_dir=str(data_dir / "glue"), max_length=max_length, max_train_examples=4000, max_buckets=2)
     source = str(data_dir / "models" / "minilm-l6-h384-uncased")
-    study = StudyConfig("tune", model=source, layers=(3,), tasks=(task,), learning_rates=(2e-4,), methods=(method,),
-                        data=data, train=TrainConfig(epochs=epochs, batch_size=32, reinit_pooler=True))
+    study = StudyConfig("tune", model=source, layers=(layers,), tasks=(task,), learning_rates=(rate,),
+                        methods=(method,), data=data,
+                        train=TrainConfig(epochs=epochs, batch_size=32, reinit_pooler=True))
     results = run_study(study, run_dir, keep_models="all")
     return load(run_dir / "trials" / results["trial_id"].item()), load_task(task, data)
 
@@ -59,11 +60,13 @@ def tuned(request: pytest.FixtureRequest, data_dir: Path, tmp_path_factory: pyte
     """
     run_dir = tmp_path_factory.mktemp("runs") / request.param
     if request.param == "sst2":
-        model, task = trained(data_dir, run_dir, "sst2", "none", epochs=1, max_length=32)
+        model, task = trained(data_dir, run_dir, "sst2", "none", layers=3, rate=2e-4, epochs=1, max_length=32)
         return Tuned(replace(model, quantize=QuantizeConfig()), task, 70)
-    model, task = trained(data_dir, run_dir, request.param, "QKP", epochs=3, max_length=128)
+    # STS-B takes more layers: with all its rows 3 of them reach 37, and 6 reach 79 (experiments/results).
+    layers, rate, baseline = {"mrpc": (3, 2e-4, 76), "stsb": (6, 1e-4, 40)}[request.param]
+    model, task = trained(data_dir, run_dir, request.param, "QKP", layers=layers, rate=rate, epochs=3, max_length=128)
     assert model.quantize == QuantizeConfig()
-    return Tuned(model, task, {"mrpc": 76, "stsb": 40}[request.param])
+    return Tuned(model, task, baseline)
 
 
 @pytest.mark.realdata
