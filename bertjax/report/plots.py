@@ -42,6 +42,8 @@ MARKS = {
 
 INK, QUIET, GRID, FRONT, PAPER = "#24292f", "#59636e", "#e6e9ee", "#c3cede", "#ffffff"
 FONT = "Helvetica, Arial, 'Liberation Sans', sans-serif"
+RIM: dict[str, Any] = {"stroke": PAPER, "strokeWidth": 4, "strokeJoin": "round"}
+"""Of a text, behind it, so that it stays readable on dots and lines."""
 CROWDED = 24
 """With more marks than this, they are drawn smaller."""
 
@@ -201,9 +203,9 @@ def _lines(marks: pd.DataFrame, x: alt.X, y: alt.Y, colour: alt.Scale) -> alt.Ch
 def _rule(name: str, score: float, y: alt.Y) -> Drawing:
     data = pd.DataFrame({"score": [score], "text": [f"{name} {score:.1f}"]})
     rule = alt.Chart(data).mark_rule(strokeDash=[5, 4], color=QUIET, strokeWidth=1.2).encode(y=y)
-    text = alt.Chart(data).mark_text(align="left", dx=6, dy=-8, color=QUIET, fontSize=12).encode(
-        x=alt.value(0), y=y, text="text:N")
-    return alt.layer(rule, text)
+    base = alt.Chart(data).encode(x=alt.value(0), y=y, text="text:N")
+    text: dict[str, Any] = {"align": "left", "dx": 6, "dy": -8, "fontSize": 12}
+    return alt.layer(base.mark_text(**text, **RIM), rule, base.mark_text(**text, color=QUIET))
 
 
 def _dots(trials: pd.DataFrame, x: alt.X, y: alt.Y, colour: alt.Scale) -> alt.Chart:
@@ -218,7 +220,7 @@ def _dots(trials: pd.DataFrame, x: alt.X, y: alt.Y, colour: alt.Scale) -> alt.Ch
 
 
 def _names(marks: pd.DataFrame, x: alt.X, y: alt.Y, colour: alt.Scale) -> list[alt.Chart]:
-    """Names beside the marks, each with a white rim so that it stays readable on dots and lines."""
+    """Names beside the marks."""
     sides = place_names(marks)
     charts = []
     for side, (align, dx, dy) in SIDES.items():
@@ -226,7 +228,7 @@ def _names(marks: pd.DataFrame, x: alt.X, y: alt.Y, colour: alt.Scale) -> list[a
         if len(rows):
             base = alt.Chart(rows).encode(x=x, y=y, text="name:N", opacity=opacity(1.0))
             text: dict[str, Any] = {"align": align, "dx": dx, "dy": dy, "fontSize": 13, "fontWeight": 600}
-            charts += [base.mark_text(**text, stroke=PAPER, strokeWidth=4, strokeJoin="round"),
+            charts += [base.mark_text(**text, **RIM),
                        base.mark_text(**text).encode(color=alt.Color("methods:N", scale=colour, legend=None))]
     return charts
 
