@@ -74,10 +74,12 @@ def test_another_machine_goes_on_from_the_bucket(
         emulated = tmp_path / "emulator"
         while process.poll() is None and not list(emulated.rglob("*manifest.json")):
             time.sleep(0.05)
+        process.send_signal(signal.SIGSTOP)  # its training is shorter than the start of a second process
         with start(experiment, URL, environment, tmp_path / "two") as second:
             out, log = second.communicate()
         assert second.returncode == 75 and f"{URL} is in use by process {process.pid}" in log, log
         process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGCONT)
         _, log = process.communicate()
     assert process.returncode == 143, log
     with start(experiment, URL, environment, tmp_path / "two") as process:
