@@ -25,7 +25,11 @@ from bertjax.sweep.experiments import model_source
 from bertjax.train.table import TaskRows, task_rows
 
 MAX_PADDING = 0.15
-"""Share of padding among the computed tokens above which more batch lengths are compiled, whatever they cost."""
+"""Share of padding among the computed tokens above which up to `PADDING_LENGTHS` are compiled, whatever they cost."""
+
+PADDING_LENGTHS = 8
+"""Batch lengths that bring the padding below `MAX_PADDING` in every task of GLUE. A part of its rows may need more, as
+each length has a batch that is not full, but it trains for less time than they take to compile."""
 
 TYPICAL_TRIALS = 8
 """Trials of a program that buckets are chosen for: the eight subsets."""
@@ -159,7 +163,7 @@ def _edges(
     trial: TrialConfig, config: BertConfig, lengths: np.ndarray, candidates: np.ndarray, most: int, num_trials: int,
     backend: str,
 ) -> tuple[int, ...]:
-    """As many lengths as pay for their compilation, or as `MAX_PADDING` asks for.
+    """As many lengths as pay for their compilation, or up to `PADDING_LENGTHS` as `MAX_PADDING` asks for.
 
     Args:
         candidates: [rows] for each row the shortest length that is allowed for it.
@@ -169,7 +173,7 @@ def _edges(
     compile_flops = COMPILE_FLOPS_PER_LAYER.get(backend, ACCELERATOR_COMPILE_FLOPS_PER_LAYER)
     batch_size = trial.train.batch_size
     edges = choose_edges(candidates, most, batch_size, compile_flops * config.num_hidden_layers / flops_per_token)
-    for count in range(len(edges) + 1, most + 1):
+    for count in range(len(edges) + 1, min(most, PADDING_LENGTHS) + 1):
         if padding_fraction(lengths, edges, batch_size) <= MAX_PADDING:
             break
         edges = choose_edges(candidates, count, batch_size)

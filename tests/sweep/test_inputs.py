@@ -13,7 +13,7 @@ from bertjax.config import BertConfig, DataConfig, TrainConfig
 from bertjax.data.batches import choose_edges, padding_fraction
 from bertjax.study import StudyConfig, TrialConfig
 from bertjax.sweep import inputs
-from bertjax.sweep.inputs import MAX_PADDING, task_inputs, train_buckets, train_edges
+from bertjax.sweep.inputs import MAX_PADDING, PADDING_LENGTHS, task_inputs, train_buckets, train_edges
 from bertjax.sweep.program import Program
 from bertjax.train.mesh import make_mesh
 from bertjax.train.trial import student_trials, students
@@ -54,6 +54,13 @@ def test_padding_is_bounded_if_the_lengths_allow_it(lengths: np.ndarray) -> None
     assert padding_fraction(lengths, few, 32) <= MAX_PADDING
     assert len(edges_of(lengths, epochs=1, trials=1, max_buckets=2)) == 2
     assert padding_fraction(lengths, choose_edges(lengths, len(few) - 1, 32), 32) > MAX_PADDING
+
+
+def test_padding_alone_compiles_no_more_than_eight(lengths: np.ndarray) -> None:
+    """Of a few hundred rows no number of lengths has little padding, as each has a batch that is not full."""
+    short = lengths[:400]
+    assert padding_fraction(short, choose_edges(short, 16, 32), 32) > MAX_PADDING
+    assert len(edges_of(short, epochs=1)) == PADDING_LENGTHS
 
 
 def test_an_accelerator_compiles_fewer_and_draws_from_the_same_buckets(
