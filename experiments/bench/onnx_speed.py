@@ -34,7 +34,7 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from bertjax.artifact.exports.calibration import static_scales
 from bertjax.artifact.exports.onnx_bert import onnx_model
-from bertjax.artifact.exports.to_onnx import needs_unsigned, saturates
+from bertjax.artifact.exports.to_onnx import cpu_session, needs_unsigned, saturates
 from bertjax.artifact.load import Model
 from bertjax.artifact.machine import cpu_name
 from bertjax.config import FLOAT, DataConfig, QuantizeConfig
@@ -61,7 +61,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         files = export_all(model, load_task("sst2", DataConfig(data_dir=args.data_dir)).train, Path(folder))
         megabytes = {name: round(file.stat().st_size / 1e6, 2) for name, file in files.items()}
-        sessions = {name: session(file, args.threads) for name, file in files.items()}
+        sessions = {name: cpu_session(file, args.threads) for name, file in files.items()}
     load = os.getloadavg()[0]
     if load > 0.5:
         print(f"the machine is not quiet: load {load:.1f}", file=sys.stderr)
@@ -114,15 +114,6 @@ def export_all(model: Model, train: Examples, folder: Path) -> dict[str, Path]:
         onnx.save(exported, files[name])
     quantize_dynamic(files["float32"], files["quantize_dynamic"], weight_type=QuantType.QInt8, reduce_range=saturates())
     return files
-
-
-def session(file: Path, threads: int) -> onnxruntime.InferenceSession:
-    """With ONNX Runtime's default optimizations."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # threads of a session that waits
-    return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
 
 
 def take_turns(

@@ -47,9 +47,8 @@ def codes_of(bits: int, axis: int) -> Callable[[np.ndarray], tuple[np.ndarray, n
     return lambda x: tuple(map(np.asarray, compiled(jnp.asarray(x))))
 
 
-@functools.cache
-def exported(weight_bits: int, activation_bits: int, unsigned: bool, wanted: tuple[str, ...]) -> Callable[..., Outputs]:
-    """Some of "codes", "sums" and "layer" (with its bias), with the optimizations that a user gets."""
+def layer_model(weight_bits: int, activation_bits: int, unsigned: bool, wanted: tuple[str, ...]) -> ModelProto:
+    """Gives some of "codes", "sums" and "layer" (with its bias)."""
     graph = Graph()
     x = graph.quantize("x", activation_bits, "layer")
     product = graph.integer_product(x, Codes(*codes_of(weight_bits, 0)(kernel()), weight_bits), unsigned, "layer")
@@ -63,6 +62,13 @@ def exported(weight_bits: int, activation_bits: int, unsigned: bool, wanted: tup
         helper.make_graph(graph.nodes, "layer", values[:1], values[1:], list(graph.constants.values())),
         opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     checker.check_model(made, full_check=True)
+    return made
+
+
+@functools.cache
+def exported(weight_bits: int, activation_bits: int, unsigned: bool, wanted: tuple[str, ...]) -> Callable[..., Outputs]:
+    """The same with the optimizations that a user gets."""
+    made = layer_model(weight_bits, activation_bits, unsigned, wanted)
     session = onnxruntime.InferenceSession(made.SerializeToString(), providers=["CPUExecutionProvider"])
     return lambda x: tuple(session.run(None, {"x": x}))
 
@@ -111,6 +117,12 @@ def test_a_layer_scales_each_token_by_its_own_scale_and_adds_its_bias(weight_bit
     # The layer alone: operators whose result is asked for are not fused with what follows.
     (ours,) = exported(weight_bits, activation_bits, saturates(), ("layer",))(x)
     np.testing.assert_array_less(np.abs(ours - (products + BIAS)), 3e-7 * (np.abs(products) + np.abs(BIAS)))
+
+
+@pytest.mark.parametrize("unsigned", [False, True])
+def test_product_and_weights_scale_are_one_operator(unsigned: bool) -> None:
+    kinds = optimized_kinds(layer_model(8, 8, unsigned, ("layer",)))
+    assert "MatMulIntegerToFloat" in kinds and "MatMulInteger" not in kinds
 
 
 @given(st.integers(2, 8), st.integers(0, 2**32 - 1))

@@ -122,7 +122,8 @@ class _Bert:
         elif first_only:
             asking = self.prepared(graph.first_token(hidden, f"{at}/query"), at)
         query = self.heads(self.linear(asking, f"{at}/query"), f"{at}/query", [0, 2, 1, 3])
-        key = self.heads(self.linear(read, f"{at}/key"), f"{at}/key", [0, 2, 3, 1])
+        # Without its bias, which adds the same to all scores of a query: softmax does not see it.
+        key = self.heads(self.product(read, f"{at}/key"), f"{at}/key", [0, 2, 3, 1])
         value = self.heads(self.linear(read, f"{at}/value"), f"{at}/value", [0, 2, 1, 3])
         query = graph.op("Div", query, graph.value(np.sqrt(np.float32(size))), at=at)
         scores = graph.op("Add", graph.op("MatMul", query, key, at=at), bias, at=at)
@@ -149,14 +150,16 @@ class _Bert:
 
     def linear(self, x: str | QuantizedActivation, at: str) -> str:
         """A linear layer of the encoder."""
+        return self.graph.op("Add", self.product(x, at), self.weight(f"{at}/bias"), at=at)
+
+    def product(self, x: str | QuantizedActivation, at: str) -> str:
+        """A linear layer of the encoder but for its bias."""
         if isinstance(x, QuantizedActivation):
-            made = self.graph.integer_product(x, self.codes[f"{at}/kernel"], self.unsigned, at)
-        elif self.static is not None:
+            return self.graph.integer_product(x, self.codes[f"{at}/kernel"], self.unsigned, at)
+        if self.static is not None:
             weight = self.graph.dequantized(self.codes[f"{at}/kernel"], self.unsigned, at)
-            made = self.graph.op("MatMul", x, weight, at=at)
-        else:
-            made = self.graph.product(x, self.leaves[f"{at}/kernel"], at)
-        return self.graph.op("Add", made, self.weight(f"{at}/bias"), at=at)
+            return self.graph.op("MatMul", x, weight, at=at)
+        return self.graph.product(x, self.leaves[f"{at}/kernel"], at)
 
     def gemm(self, x: str, at: str, output: str | None = None) -> str:
         """A float linear layer on [batch, inputs]."""

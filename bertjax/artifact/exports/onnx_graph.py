@@ -2,7 +2,7 @@
 
 The integer product is `bertjax.compress.quantize`'s, operation by operation: an activation's codes are
 round-half-even(x * (1 / scale)) with scale = max|x| * (1 / bound); int32 sums of products; then times the
-activations' scale, times the weights'.
+weights' scale, times the activations' (training multiplies by these in the other order).
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ class Graph:
         self.nodes: list[NodeProto] = []
         self.constants: dict[str, TensorProto] = {}
         self._names: set[str] = set()
+        self._one: str | None = None
 
     def op(self, kind: str, *inputs: str, at: str, output: str | None = None, **attributes: Any) -> str:
         """An operator of ONNX with one result, named after its place and kind unless `output` says otherwise."""
@@ -117,10 +118,22 @@ class Graph:
         codes, zero = stored_codes(weight, unsigned)
         sums = self.op("MatMulInteger", x.codes, self.weight(f"{at}/codes", codes),
                        self.value(np.uint8(ZERO_POINT)), self.value(zero), at=at)
-        # One scale after the other, as in training. Of Add(Mul(sums, Mul(scale, weight scale)), bias) ONNX Runtime
-        # (1.31) makes one operator, which is no faster and leaves out the bias where each token has a scale.
-        made = self.op("Mul", self.op("Cast", sums, at=at, to=TensorProto.FLOAT), x.scale, at=at)
-        return self.op("Mul", made, self.weight(f"{at}/scale", weight.scale.reshape(-1)), at=at)
+        # Of Mul(Cast(sums), Mul(a number, weights' scale)) ONNX Runtime (1.31) makes one operator with the product.
+        # Given the tokens' scale in place of the number it does too, and leaves out the bias, so these come after.
+        scale = self.op("Mul", self.one(x.codes), self.weight(f"{at}/scale", weight.scale.reshape(-1)), at=at)
+        made = self.op("Mul", self.op("Cast", sums, at=at, to=TensorProto.FLOAT), scale, at=at)
+        return self.op("Mul", made, x.scale, at=at)
+
+    def one(self, x: str) -> str:
+        """float32 [1] of 1, which runtimes know when they run alone: a constant they would fold with its product.
+
+        Args:
+            x: Of any batch; the first one's is taken.
+        """
+        if self._one is None:
+            size = self.op("Shape", x, at="one", start=0, end=1)
+            self._one = self.op("Cast", self.op("Equal", size, size, at="one"), at="one", to=TensorProto.FLOAT)
+        return self._one
 
     def product(self, x: str, kernel: Float[np.ndarray, "inputs outputs"], at: str) -> str:
         """The float product."""

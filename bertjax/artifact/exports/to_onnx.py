@@ -74,6 +74,8 @@ def cpu_session(model: Path | bytes, threads: int | None = None, optimize: bool 
     options = onnxruntime.SessionOptions()
     if threads is not None:
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    # Where sessions take turns, the threads of one that is done would wait for work in the other's time.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     if not optimize:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
