@@ -298,7 +298,7 @@ class BenchTrain:
     batch_size: Whole = None
     """Rows per step and trial."""
     dtype: Dtype = None
-    """Compute type."""
+    """Compute type, see `bertjax sweep --help`."""
     epochs: Whole = None
     """Of the sweep that is measured: the more, the more batch lengths pay for their compilation."""
     quantize: OmitArgPrefixes[QuantizeOptions] = field(default_factory=QuantizeOptions)

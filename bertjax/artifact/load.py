@@ -28,6 +28,7 @@ from bertjax.metrics import glue_score, score_predictions
 from bertjax.model.bert import Inputs, logits_fn
 from bertjax.model.hf import from_pretrained, load_config
 from bertjax.model.hf_config import read_label_names
+from bertjax.model.products import activation_type
 from bertjax.model.source import find_file
 from bertjax.params import Params
 
@@ -226,7 +227,8 @@ def padded_batches(tokens: TokenizedSplit, pad_token_id: int, batch_size: int = 
 @functools.lru_cache(maxsize=16)
 def _forward(config: BertConfig, quantize: QuantizeConfig, dtype: Dtype) -> Any:
     """The compiled model; models of one shape share it."""
-    model, bits = logits_fn(config, dot_general(quantize), jnp.dtype(dtype)), quantize.embedding_bits
+    model = logits_fn(config, dot_general(quantize, dtype), activation_type(dtype))
+    bits = quantize.embedding_bits
     return jax.jit(lambda params, inputs: model(quantize_embeddings(params, bits), inputs, None))
 
 

@@ -17,23 +17,28 @@ from aqt.jax.v2 import config as aqt_config
 from aqt.jax.v2.numerics import int_numerics
 from jaxtyping import Array, Float, Int8
 
-from bertjax.config import QuantizeConfig
+from bertjax.config import Dtype, QuantizeConfig
+from bertjax.model.products import dense_product, rounded_product
 from bertjax.params import EMBEDDINGS, Params, select
 
 
 @functools.cache
-def dot_general(quantize: QuantizeConfig) -> Callable[..., Array] | None:
+def dot_general(quantize: QuantizeConfig, dtype: Dtype = "float32") -> Callable[..., Array] | None:
     """The product of the encoder's linear layers: activations per token times weights per output channel.
 
-    The gradient is straight-through: that of the product of the dequantized values. Returns None for float.
+    The gradient is straight-through: that of the product of the dequantized values, in the compute type `dtype`.
+    Returns None for `jax.lax.dot_general`.
     """
+    rounded = dtype == "bfloat16_products"
     if quantize.weight_bits is None or quantize.activation_bits is None:
-        return None
+        return dense_product if rounded else None
     made = aqt_config.config_v4(fwd_bits=8, dlhs_bits=None, drhs_bits=None)
     aqt_config.set_fwd_calibration(made, _Float32AbsMax)
     aqt_config.set_numerics(made.fwd, _symmetric(quantize.activation_bits), _symmetric(quantize.weight_bits))
     aqt_config.set_accumulator_dtype(made, fwd_dtype=jnp.int32, dlhs_dtype=None, drhs_dtype=None)
     aqt_config.set_use_fwd_quant(made, dlhs_use_fwd_quant=True, drhs_use_fwd_quant=True)
+    if rounded:  # codes of up to 8 bits are exact in bfloat16
+        made.dlhs.dot_general = made.drhs.dot_general = rounded_product
     return made
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
+from bertjax.config import Dtype
 from bertjax.study import TrialConfig
 from bertjax.sweep.devices import Devices
 from bertjax.sweep.outline import Outline
@@ -102,7 +103,7 @@ def _sizes(trials: Sequence[TrialConfig]) -> tuple[int, ...]:
     return tuple(len(group) for group in split_groups(trials).values())
 
 
-def _chosen(groups: tuple[int, ...], dtype: str, outlined: Outline, devices: Devices, mesh: str | None) -> Layout:
+def _chosen(groups: tuple[int, ...], dtype: Dtype, outlined: Outline, devices: Devices, mesh: str | None) -> Layout:
     """See `layout`, of groups of so many trials."""
     usual = part_tokens(outlined.config, devices.platform)
 
@@ -126,7 +127,7 @@ def _chosen(groups: tuple[int, ...], dtype: str, outlined: Outline, devices: Dev
 
 
 def _lay(
-    groups: tuple[int, ...], dtype: str, outlined: Outline, devices: Devices, shape: tuple[int, int], part: int | None
+    groups: tuple[int, ...], dtype: Dtype, outlined: Outline, devices: Devices, shape: tuple[int, int], part: int | None
 ) -> Layout:
     """One way to lay groups of trials on the devices."""
     length, config = max(outlined.edges), outlined.config

@@ -14,6 +14,8 @@ from jax import lax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from bertjax.config import Dtype
+from bertjax.model.products import ROWS, activation_type, rounded_product
 from bertjax.train.mesh import AXES
 
 SIZE = {"cpu": 2048}
@@ -37,7 +39,7 @@ def product_flops(size: int, products: int, devices: int) -> int:
 
 
 def measured_peak(
-    mesh: Mesh, dtype: str, size: int | None = None, clock: Callable[[], float] = time.perf_counter
+    mesh: Mesh, dtype: Dtype, size: int | None = None, clock: Callable[[], float] = time.perf_counter
 ) -> float:
     """FLOP/s of products of square matrices, on all devices of a mesh at once; the best of `REPEATS` calls.
 
@@ -52,13 +54,14 @@ def measured_peak(
     size = SIZE.get(platform, ACCELERATOR_SIZE) if size is None else size
     products = PRODUCTS.get(platform, ACCELERATOR_PRODUCTS)
     placed = NamedSharding(mesh, P(AXES))
+    product = rounded_product if dtype == "bfloat16_products" else lax.dot_general
 
     def of_one(x: jax.Array) -> jax.Array:
         # Entries of 1/size leave a constant matrix as it is: no product overflows, and none can be left out.
-        return lax.fori_loop(0, products, lambda _, y: y @ x, x)
+        return lax.fori_loop(0, products, lambda _, y: product(y, x, ROWS), x)
 
     def made() -> jax.Array:
-        return jnp.full((mesh.size, size, size), 1 / size, dtype)
+        return jnp.full((mesh.size, size, size), 1 / size, activation_type(dtype))
 
     run = jax.jit(jax.vmap(of_one), in_shardings=placed, out_shardings=placed)
     matrices = jax.block_until_ready(jax.jit(made, out_shardings=placed)())

@@ -20,7 +20,7 @@ import jax
 import numpy as np
 
 from bertjax.artifact.machine import cpu_count, cpu_name, versions
-from bertjax.config import BertConfig, require
+from bertjax.config import BertConfig, Dtype, require
 from bertjax.model.flops import train_flops
 from bertjax.study import StudyConfig
 from bertjax.sweep.devices import datasheet, devices_here
@@ -241,7 +241,7 @@ def _description(part: Program) -> dict[str, Any]:
             "steps": len(part.rows.bucket)}
 
 
-def _peaks(parts: Sequence[Program], dtype: str, flops: float) -> dict[str, Any]:
+def _peaks(parts: Sequence[Program], dtype: Dtype, flops: float) -> dict[str, Any]:
     """The devices' peaks and the share of each that `flops` per second are."""
     mesh = max((part.mesh for part in parts), key=lambda mesh: mesh.size)
     measured, known = measured_peak(mesh, dtype), datasheet(mesh.devices.flat[0].device_kind)

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import jax.numpy as jnp
-
-from bertjax.config import BertConfig
+from bertjax.config import BertConfig, Dtype
+from bertjax.model.products import activation_type
 from bertjax.model.sizes import encoder_linear_count, param_count
 
 WORKSPACE = 2**28
@@ -39,20 +38,20 @@ def state_bytes(config: BertConfig) -> int:
     return 3 * 4 * param_count(config, config.num_labels) + encoder_linear_count(config)
 
 
-def step_bytes(config: BertConfig, rows: int, length: int, dtype: str, platform: str, *, whole: bool = True) -> int:
+def step_bytes(config: BertConfig, rows: int, length: int, dtype: Dtype, platform: str, *, whole: bool = True) -> int:
     """What one trial takes besides while it makes a step: gradients and activations.
 
     Args:
         config: The student's.
         rows: Rows that a device computes at once.
         length: Tokens of each.
-        dtype: Of the activations, as `TrainConfig.dtype`.
+        dtype: As `TrainConfig.dtype`.
         platform: `cpu`, `gpu` or `tpu`.
         whole: The rows are the device's whole batch; of a part, the gradients are added to those of the parts before.
     """
     fit = ACTIVATIONS[platform]
     elements = (fit.per_hidden * config.hidden_size + fit.per_intermediate * config.intermediate_size
                 + fit.per_attended * config.num_attention_heads * length)
-    activations = rows * length * config.num_hidden_layers * elements * jnp.dtype(dtype).itemsize
+    activations = rows * length * config.num_hidden_layers * elements * activation_type(dtype).itemsize
     gradients = 4 * param_count(config, config.num_labels)
     return int(activations) + gradients * (1 if whole else 2)

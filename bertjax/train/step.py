@@ -24,9 +24,10 @@ from bertjax.compress.distill import distill_loss, guard_teacher
 from bertjax.compress.prune import KeepMasks, apply_masks, update_masks
 from bertjax.compress.quantize import dot_general, quantize_embeddings
 from bertjax.compress.schedule import sparsity_units
-from bertjax.config import BertConfig, QuantizeConfig
+from bertjax.config import BertConfig, Dtype, QuantizeConfig
 from bertjax.model.bert import Inputs, LogitsFn, logits_fn
 from bertjax.model.dropout import DropoutKey, dropout_key
+from bertjax.model.products import activation_type
 from bertjax.params import Params
 from bertjax.train.mesh import padded
 from bertjax.train.optim import optimizer
@@ -47,7 +48,7 @@ class ProgramSpec:
     groups: tuple[QuantizeConfig, ...]
     """One group of stacked trials for each; several are stepped in the same program."""
     regression: bool
-    dtype: str = "float32"
+    dtype: Dtype = "float32"
     mask_every: int = 8
     part_tokens: int | None = None
     """Tokens of a trial that are computed at once: a batch of more is computed in parts, one after the other, whose
@@ -55,7 +56,7 @@ class ProgramSpec:
 
     def logits_fn(self, quantize: QuantizeConfig) -> LogitsFn:
         """The model with the products of a group."""
-        return logits_fn(self.model, dot_general(quantize), jnp.dtype(self.dtype))
+        return logits_fn(self.model, dot_general(quantize, self.dtype), activation_type(self.dtype))
 
 
 def part_rows(part_tokens: int | None, batch: int, length: int) -> int:

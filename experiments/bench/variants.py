@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from bertjax.config import FLOAT, BertConfig
+from bertjax.config import FLOAT, BertConfig, Dtype
 from bertjax.model import attention, bert
 from bertjax.model.dropout import DropoutKey
 from bertjax.params import EMBEDDINGS, Params, select
@@ -137,6 +137,11 @@ def no_dropout(config: BertConfig) -> BertConfig:
     return replace(config, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
 
 
+def computed_in(trial: TrialConfig, dtype: Dtype) -> TrialConfig:
+    """In another type."""
+    return replace(trial, train=replace(trial.train, dtype=dtype))
+
+
 VARIANTS = {
     # A part left out, by putting something cheaper in its place.
     "backward": Variant(lambda: patch.object(jax, "grad", forward_only)),
@@ -157,7 +162,8 @@ VARIANTS = {
     "threefry dropout": Variant(lambda: everywhere("dropout", jax_random("threefry2x32"))),
     "rbg dropout": Variant(lambda: everywhere("dropout", jax_random("rbg"))),
     "erfc gelu": Variant(lambda: patch.object(bert, "gelu", partial(jax.nn.gelu, approximate=False))),
-    "bfloat16": Variant(trial=lambda trial: replace(trial, train=replace(trial.train, dtype="bfloat16"))),
+    "bfloat16": Variant(trial=partial(computed_in, dtype="bfloat16")),
+    "bfloat16 products": Variant(trial=partial(computed_in, dtype="bfloat16_products")),
 }
 """By name."""
 AS_IT_IS = Variant()

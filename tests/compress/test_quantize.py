@@ -14,7 +14,7 @@ import pytest
 
 from bertjax.compress.prune import all_kept
 from bertjax.compress.quantize import dequantize, dot_general, fake_quantize, quantize_codes, quantize_embeddings
-from bertjax.config import FLOAT, BertConfig, QuantizeConfig
+from bertjax.config import FLOAT, BertConfig, Dtype, QuantizeConfig
 from bertjax.model.bert import Inputs, logits_fn
 from bertjax.model.layout import param_shapes
 from bertjax.params import EMBEDDINGS, Params, nest, paths
@@ -267,12 +267,40 @@ def test_off_is_no_product_and_no_change_of_a_bit(params: Params) -> None:
     assert np.asarray(plain).tobytes() == np.asarray(composed(params, random_inputs())).tobytes()
 
 
+def test_gradients_of_rounded_products_are_those_of_float32_but_for_the_rounding(operands: tuple) -> None:
+    """The products forward have the same bits; backward codes are exact, and what is multiplied by them is rounded."""
+    x, w = (jnp.asarray(operand[0]) for operand in operands[:2])
+    axes = (((1,), (0,)), ((), ()))
+    grads = jnp.asarray(np.random.default_rng(5).normal(size=(x.shape[0], w.shape[1])), jnp.float32)
+
+    def both(dtype: Dtype) -> tuple[jax.Array, tuple[jax.Array, jax.Array], str]:
+        def run(x: jax.Array, w: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+            made, backward = jax.vjp(lambda x, w: dot_general(QuantizeConfig(8, 8, None), dtype)(x, w, axes), x, w)
+            return made, backward(grads)
+
+        return *jax.jit(run)(x, w), jax.jit(run).lower(x, w).as_text()
+
+    made, gradients, _ = both("float32")
+    rounded, of_rounded, text = both("bfloat16_products")
+    np.testing.assert_array_equal(made, rounded)
+    for ours, plain in zip(of_rounded, gradients, strict=True):
+        assert ours.dtype == jnp.float32
+        error = np.abs(ours - plain).max() / np.abs(plain).max()
+        assert 0 < error < 2**-7
+    assert products_of(text) == {("i8", "i8", "i32"): 1, ("bf16", "bf16", "f32"): 2}
+
+
+def products_of(text: str) -> Counter[tuple[str, ...]]:
+    """Types of the operands and result of each product of a lowered program."""
+    return Counter(re.findall(r"stablehlo\.dot_general .*: \(tensor<[\dx]*x(\w+)>, tensor<[\dx]*x(\w+)>\) -> "
+                              r"tensor<[\dx]*x(\w+)>", text))
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_the_six_linear_layers_of_each_layer_are_integer_and_the_rest_is_float(params: Params, dtype: str) -> None:
     model = logits_fn(CONFIG, dot_general(QuantizeConfig(4, 8, None)), jnp.dtype(dtype))
     text = jax.jit(model).lower(params, random_inputs(), None).as_text()
-    dots = Counter(re.findall(r"stablehlo\.dot_general .*: \(tensor<[\dx]*x(\w+)>, tensor<[\dx]*x(\w+)>\) -> "
-                              r"tensor<[\dx]*x(\w+)>", text))
+    dots = products_of(text)
     short = {"float32": "f32", "bfloat16": "bf16"}[dtype]
     layers = CONFIG.num_hidden_layers
     # Scores and mixture of each layer, the pooler, the task head.

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from bertjax.config import Dtype
 from bertjax.sweep import peaks
 from bertjax.sweep.devices import DEVICES, KINDS, datasheet
 from bertjax.sweep.peaks import measured_peak, peak_memory, product_flops
@@ -24,8 +25,8 @@ def test_operations_of_products_as_the_compiler_counts() -> None:
     assert product_flops(8, 3, 4) == 12 * counted
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_the_fastest_call_on_all_devices_counts(dtype: str) -> None:
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "bfloat16_products"])
+def test_the_fastest_call_on_all_devices_counts(dtype: Dtype) -> None:
     times = itertools.accumulate([0, 5, 1, 0.5, 1, 2, 1, 4, 1, 4])  # five calls of 5, 0.5, 2, 4 and 4 seconds
     assert measured_peak(make_mesh((2, 2)), dtype, 16, lambda: next(times)) == product_flops(16, 1, 4) / 0.5
     assert next(times, None) is None

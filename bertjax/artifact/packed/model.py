@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
 from bertjax.artifact.packed.file import file_bytes, read_packed
@@ -17,6 +16,7 @@ from bertjax.artifact.packed.pack import FloatType, Packed, pack
 from bertjax.artifact.settings import checked_dtype
 from bertjax.config import BertConfig, Dtype, InputError, QuantizeConfig, require
 from bertjax.model.layout import param_shapes
+from bertjax.model.products import activation_type
 from bertjax.params import ENCODER_KERNELS, Params, nest, paths
 
 PACKED_FILE = "model.bertjax"
@@ -89,9 +89,10 @@ def pack_model(
 def as_multiplied(params: Params, quantize: QuantizeConfig, dtype: Dtype) -> Params:
     """`params` with the matrices that are quantized in their products rounded to the compute type, as these are before:
     their codes are then those of the products."""
-    if dtype == "float32" or quantize.weight_bits is None:
+    computed = activation_type(dtype)
+    if computed == np.float32 or quantize.weight_bits is None:
         return params
-    return nest({path: np.asarray(leaf).astype(jnp.dtype(dtype)).astype(np.float32)
+    return nest({path: np.asarray(leaf).astype(computed).astype(np.float32)
                  if re.fullmatch(ENCODER_KERNELS, path) else leaf for path, leaf in paths(params).items()})
 
 
