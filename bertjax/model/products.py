@@ -1,7 +1,7 @@
 """Products of float32 arrays that round their operands to bfloat16 and sum in float32 (`bfloat16_products`).
 
-TPUs multiply float32 so by default. Processors with AMX or AVX-512 BF16 multiply several times as fast so; elsewhere
-XLA's CPU takes bfloat16 for float32, which gains nothing. Other operations on bfloat16 cost a CPU more than on float32.
+TPUs multiply float32 so by default, and processors with AMX multiply several times as fast so. Of the other operations
+none gains by bfloat16 on a CPU, where XLA computes them by way of float32.
 """
 
 from typing import Any

@@ -39,8 +39,7 @@ GOAL_OF_FEWER_LAYERS = {"peer, grouped": 4.0}
 ABLATIONS = ("backward", "optimizer", "dropout", "attention dropout", "exact gelu", "embedding gradients",
              "mask application", "mask updates", "quantization")
 ALTERNATIVES = ("trials in a loop", "trials unrolled", "layers in a loop", "whole batches", "whole vocabulary",
-                "threefry dropout", "rbg dropout", "erfc gelu", "bfloat16",
-                "bfloat16 products")
+                "threefry dropout", "rbg dropout", "erfc gelu", "bfloat16", "bfloat16 products")
 FLAGS = {"vectors of 512 bits": "--xla_cpu_prefer_vector_width=512", "XNNPACK": "--xla_cpu_use_xnnpack=true",
          "oneDNN": "--xla_cpu_use_onednn=true"}
 """Of XLA, by what they ask for."""

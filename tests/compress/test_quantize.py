@@ -19,6 +19,7 @@ from bertjax.model.bert import Inputs, logits_fn
 from bertjax.model.layout import param_shapes
 from bertjax.params import EMBEDDINGS, Params, nest, paths
 from bertjax.train.step import effective_params
+from tests.lowered import products_of
 
 BITS = range(2, 9)
 PAIRS = list(itertools.product(BITS, BITS))
@@ -288,12 +289,6 @@ def test_gradients_of_rounded_products_are_those_of_float32_but_for_the_rounding
         error = np.abs(ours - plain).max() / np.abs(plain).max()
         assert 0 < error < 2**-7
     assert products_of(text) == {("i8", "i8", "i32"): 1, ("bf16", "bf16", "f32"): 2}
-
-
-def products_of(text: str) -> Counter[tuple[str, ...]]:
-    """Types of the operands and result of each product of a lowered program."""
-    return Counter(re.findall(r"stablehlo\.dot_general .*: \(tensor<[\dx]*x(\w+)>, tensor<[\dx]*x(\w+)>\) -> "
-                              r"tensor<[\dx]*x(\w+)>", text))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

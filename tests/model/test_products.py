@@ -13,6 +13,7 @@ from bertjax.config import FLOAT
 from bertjax.model.bert import Inputs, init_params, logits_fn
 from bertjax.model.products import ROWS, activation_type, dense_product
 from bertjax.train.step import ProgramSpec
+from tests.lowered import products_of
 from tests.small_model import CONFIG
 
 
@@ -58,11 +59,10 @@ def test_the_encoders_linear_layers_alone_are_rounded_forward_and_backward() -> 
     assert 1e-6 < np.abs(made - plain).max() < 8 * 2**-8 * np.abs(plain).max()
 
     text = jax.jit(jax.grad(lambda params: jnp.sum(model(params, inputs, None)))).lower(params).as_text()
-    products = re.findall(r"stablehlo\.dot_general .*: \(tensor<[\dx]*x(\w+)>, tensor<[\dx]*x(\w+)>\) -> "
-                          r"tensor<[\dx]*x(\w+)>", text)
+    products = products_of(text)
     layers = CONFIG.num_hidden_layers
     # Each linear layer multiplies for its output and for two gradients.
-    assert products.count(("bf16", "bf16", "f32")) == 3 * 6 * layers
+    assert products[("bf16", "bf16", "f32")] == 3 * 6 * layers
     assert {*products} == {("bf16", "bf16", "f32"), ("f32", "f32", "f32")}
     others = re.findall(r"stablehlo\.(?:add|multiply|exponential|tanh) .* : tensor<[\dx]*x(\w+)>", text)
     assert "f32" in others and "bf16" not in others

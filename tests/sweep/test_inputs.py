@@ -11,6 +11,8 @@ import pytest
 
 from bertjax.config import BertConfig, DataConfig, TrainConfig
 from bertjax.data.batches import choose_edges, padding_fraction
+from bertjax.data.glue_lengths import glue_lengths
+from bertjax.data.tasks import GLUE_TASKS, Task
 from bertjax.study import StudyConfig, TrialConfig
 from bertjax.sweep import inputs
 from bertjax.sweep.inputs import MAX_PADDING, PADDING_LENGTHS, task_inputs, train_buckets, train_edges
@@ -54,6 +56,12 @@ def test_padding_is_bounded_if_the_lengths_allow_it(lengths: np.ndarray) -> None
     assert padding_fraction(lengths, few, 32) <= MAX_PADDING
     assert len(edges_of(lengths, epochs=1, trials=1, max_buckets=2)) == 2
     assert padding_fraction(lengths, choose_edges(lengths, len(few) - 1, 32), 32) > MAX_PADDING
+
+
+@pytest.mark.parametrize("task", GLUE_TASKS, ids=lambda task: task.name)
+def test_eight_lengths_bound_the_padding_of_every_task_of_glue(task: Task) -> None:
+    lengths = glue_lengths(task).train.clip(max=128)
+    assert padding_fraction(lengths, choose_edges(lengths, PADDING_LENGTHS, 32), 32) <= MAX_PADDING
 
 
 def test_padding_alone_compiles_no_more_than_eight(lengths: np.ndarray) -> None:
