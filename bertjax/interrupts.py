@@ -48,6 +48,8 @@ class _Signals:
     """The process has one set of signals, so there is one of these."""
 
     received: int | None = None
+    raised: int | None = None
+    """The last one that the handler raised."""
     deferring: int = 0
     long_call: Callable[[], None] | None = None
     """What saves the program whose main thread is in a long call."""
@@ -71,7 +73,7 @@ def handled(grace_seconds: float | None = None) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    _signals.received, _signals.deferring, _signals.long_call = None, 0, None
+    _signals.received, _signals.raised, _signals.deferring, _signals.long_call = None, None, 0, None
     _signals.noticed.clear()
     before = {number: signal.signal(number, _handle) for number in (signal.SIGTERM, signal.SIGINT)}
     read_end, write_end = os.pipe()
@@ -82,6 +84,11 @@ def handled(grace_seconds: float | None = None) -> Iterator[None]:
     watcher.start()
     try:
         yield
+    except KeyboardInterrupt as error:
+        # Libraries in C raise one of their own instead of what the handler raised; it would say Ctrl-C.
+        if _signals.raised is None or isinstance(error, Interrupted):
+            raise
+        raise Interrupted(_signals.raised) from error
     finally:
         signal.set_wakeup_fd(former)
         for number, handler in before.items():
@@ -164,6 +171,7 @@ def long_call(save: Callable[[], None] | None) -> Iterator[None]:
 def _handle(number: int, _frame: object) -> None:
     if _signals.deferring == 0 or _signals.received is not None:
         _signals.noticed.set()
+        _signals.raised = number
         raise Interrupted(number)
     _signals.received = number
     if _signals.long_call is None:  # else the other thread ends it

@@ -29,6 +29,19 @@ def test_where_nothing_is_to_be_saved_a_signal_ends_at_once(number: int, code: i
     assert signal.getsignal(number) is before and signal.set_wakeup_fd(-1) == -1
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_library_that_raises_its_own_interrupt_does_not_hide_which_signal_came(number: int, code: int) -> None:
+    with pytest.raises(Interrupted) as raised, interrupts.handled():
+        try:
+            send(number)
+        except KeyboardInterrupt:  # as Ray's core does in the middle of `ray.wait`
+            raise KeyboardInterrupt from None
+    assert raised.value.exit_code == code
+    with pytest.raises(KeyboardInterrupt) as other, interrupts.handled():
+        raise KeyboardInterrupt  # of no signal
+    assert not isinstance(other.value, Interrupted)
+
+
 def test_in_training_it_waits_and_a_second_one_does_not() -> None:
     with interrupts.handled(), interrupts.deferred():
         interrupts.raise_if_received()

@@ -43,7 +43,7 @@ def short(study: StudyConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def long(study: StudyConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One program of enough steps to be killed in the middle."""
-    study = replace(study, methods=("none", "P"), train=replace(study.train, epochs=60))
+    study = replace(study, methods=("none", "P"), train=replace(study.train, epochs=120))
     return write(study, tmp_path_factory.mktemp("long") / "experiment.py")
 
 
@@ -126,7 +126,7 @@ def test_a_killed_process_ends_the_others_and_all_go_on_to_the_same_bits(
 
 def test_a_signal_to_any_process_leaves_a_checkpoint_and_ends_all(long: Path, tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
-    with started(commands(2, long, run_dir)) as running:
+    with started(commands(2, long, run_dir, "--epochs", 6000)) as running:  # longer than until the signal
         assert running[0].stderr is not None
         for line in running[0].stderr:
             if re.search(r"step \d+/", line):
