@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int8
 
-from bertjax.compress.quantize import inverse_bound, quantize_codes
+from bertjax.compress.quantize import SMALLEST_SCALE, quantize_codes
 from bertjax.config import QuantizeConfig
 from bertjax.params import EMBEDDINGS, ENCODER_KERNELS, Params, paths
 
@@ -40,7 +40,7 @@ def scale_axis(path: str) -> int:
 def quantized(array: Float[np.ndarray, "rows columns"], bits: int, axis: int) -> Codes:
     """The codes of a matrix. A slice without any has no say in its scale, and gets that of zeros."""
     codes, scale = map(np.asarray, _quantize_codes(array, bits, axis))
-    return Codes(codes, np.where(codes.any(axis, keepdims=True), scale, inverse_bound(bits)), bits)
+    return Codes(codes, np.where(codes.any(axis, keepdims=True), scale, SMALLEST_SCALE), bits)
 
 
 def model_codes(params: Params, quantize: QuantizeConfig) -> dict[str, Codes]:

@@ -1,8 +1,9 @@
 """Q: symmetric integer quantization with straight-through gradients; the only file that imports AQT.
 
-One definition for training, packing and export: with b bits the scale is max|x| * (1 / (2^(b-1) - 1)), codes are
-round-half-even(x * (1 / scale)), and both sides of a product are stored as int8 whatever the bits, so that every pair
-of 2 to 8 bits lowers to s8 x s8 -> s32 (AQT's own choice for mixed bits is s32 x s32, slow on every device).
+One definition for training, packing and export: with b bits the scale is max|x| * (1 / (2^(b-1) - 1)), but at least
+2^-125, codes are round-half-even(x * (1 / scale)), and both sides of a product are stored as int8 whatever the bits, so
+that every pair of 2 to 8 bits lowers to s8 x s8 -> s32 (AQT's own choice for mixed bits is s32 x s32, slow on every
+device).
 """
 
 import functools
@@ -20,6 +21,10 @@ from jaxtyping import Array, Float, Int8
 from bertjax.config import Dtype, QuantizeConfig
 from bertjax.model.products import dense_product, rounded_product
 from bertjax.params import EMBEDDINGS, Params, select
+
+SMALLEST_SCALE = np.float32(2.0**-125)
+"""Every scale is at least this: twice the smallest normal float32, so that a scale has a reciprocal, and that numbers
+which some devices take for zero, being subnormal, have code 0 on those that do not, too."""
 
 
 @functools.cache
@@ -62,16 +67,14 @@ def quantize_codes(
 ) -> tuple[Int8[Array, "*shape"], Float[Array, "*shape"]]:
     """Integer codes and float32 scales of `x`, one scale per slice along `axis` (kept with length 1).
 
-    An all-zero slice gets scale 1/(2^(bits-1)-1) and codes 0; so does, but for the scale, one too small to have a
-    reciprocal (below 1e-36).
+    An all-zero slice gets `SMALLEST_SCALE` and codes 0. The largest code is missing where the peak is below the largest
+    code times that (3e-36 with 8 bits); where the scale is above 2^126, and so has no reciprocal, all codes are 0.
     """
     x = x.astype(jnp.float32)
     bound = largest_code(bits)
     scale = _scale(x, bits, axis)
     # AQT multiplies by the reciprocal too: dividing would give other codes next to a rounding boundary.
-    inverse = jax.lax.reciprocal(scale)
-    inverse = jnp.where(jnp.isinf(inverse), 0.0, inverse)
-    return jnp.clip(jnp.round(x * inverse), -bound, bound).astype(jnp.int8), scale
+    return jnp.clip(jnp.round(x * jax.lax.reciprocal(scale)), -bound, bound).astype(jnp.int8), scale
 
 
 def largest_code(bits: int) -> int:
@@ -80,7 +83,7 @@ def largest_code(bits: int) -> int:
 
 
 def inverse_bound(bits: int) -> np.float32:
-    """1 / `largest_code`, rounded: what a peak is multiplied by, and the scale of an all-zero slice.
+    """1 / `largest_code`, rounded: what a peak is multiplied by.
 
     A division by the bound is another number, by one unit in the last place; XLA's CPU compiles one to this product.
     """
@@ -89,7 +92,7 @@ def inverse_bound(bits: int) -> np.float32:
 
 def _scale(x: Float[Array, "*shape"], bits: int, axis: Any) -> Float[Array, "*shape"]:
     peak = jnp.max(jnp.abs(x), axis=axis, keepdims=True)
-    return jnp.where(peak == 0, 1.0, peak) * inverse_bound(bits)
+    return jnp.maximum(peak * inverse_bound(bits), SMALLEST_SCALE)
 
 
 def dequantize(
@@ -102,7 +105,7 @@ def dequantize(
     2). Such a slice has one of the product's two neighbours there, one of which always gives the scale.
 
     Args:
-        codes: At least one of each slice is the largest, or all are 0.
+        codes: At least one of each slice is the largest, or the scale is `SMALLEST_SCALE`.
         scale: As `quantize_codes` makes it, broadcast against the codes.
         bits: 2 to 8.
     """

@@ -121,21 +121,22 @@ class _Bert:
             asking = QuantizedActivation(*(graph.first_token(part, f"{at}/query") for part in read))
         elif first_only:
             asking = self.prepared(graph.first_token(hidden, f"{at}/query"), at)
-        query = self.heads(self.linear(asking, f"{at}/query"), f"{at}/query", [0, 2, 1, 3])
+        query = self.heads(self.linear(asking, f"{at}/query"), f"{at}/query")
         # Without its bias, which adds the same to all scores of a query: softmax does not see it.
-        key = self.heads(self.product(read, f"{at}/key"), f"{at}/key", [0, 2, 3, 1])
-        value = self.heads(self.linear(read, f"{at}/value"), f"{at}/value", [0, 2, 1, 3])
+        key = self.heads(self.product(read, f"{at}/key"), f"{at}/key")
+        value = self.heads(self.linear(read, f"{at}/value"), f"{at}/value")
+        key = graph.op("Transpose", key, at=f"{at}/key", perm=[0, 1, 3, 2])  # runtimes take it into the product
         query = graph.op("Div", query, graph.value(np.sqrt(np.float32(size))), at=at)
         scores = graph.op("Add", graph.op("MatMul", query, key, at=at), bias, at=at)
         mixed = graph.op("MatMul", graph.op("Softmax", scores, at=at, axis=-1), value, at=at)
         mixed = graph.op("Transpose", mixed, at=at, perm=[0, 2, 1, 3])
         return graph.op("Reshape", mixed, graph.integers(0, 0, self.config.hidden_size), at=at)
 
-    def heads(self, x: str, at: str, perm: list[int]) -> str:
-        """[batch, seq, hidden] to [batch, seq, heads, size] in another order."""
+    def heads(self, x: str, at: str) -> str:
+        """[batch, seq, hidden] to [batch, heads, seq, size]."""
         heads = self.config.num_attention_heads
         shape = self.graph.integers(0, 0, heads, self.config.hidden_size // heads)
-        return self.graph.op("Transpose", self.graph.op("Reshape", x, shape, at=at), at=at, perm=perm)
+        return self.graph.op("Transpose", self.graph.op("Reshape", x, shape, at=at), at=at, perm=[0, 2, 1, 3])
 
     def prepared(self, x: str, at: str) -> str | QuantizedActivation:
         """An activation as the linear layers read it: quantized, or as it is."""

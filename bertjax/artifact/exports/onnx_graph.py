@@ -1,8 +1,8 @@
 """A graph of ONNX operators in the making, and the linear layers of a BERT in it, float or integer.
 
 The integer product is `bertjax.compress.quantize`'s, operation by operation: an activation's codes are
-round-half-even(x * (1 / scale)) with scale = max|x| * (1 / bound); int32 sums of products; then times the
-weights' scale, times the activations' (training multiplies by these in the other order).
+round-half-even(x * (1 / scale)) with scale = max|x| * (1 / bound), but at least `SMALLEST_SCALE`; int32 sums of
+products; then times the weights' scale, times the activations' (training multiplies by these in the other order).
 """
 
 from __future__ import annotations
@@ -15,11 +15,10 @@ from jaxtyping import Float
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from bertjax.artifact.codes import Codes
+from bertjax.compress.quantize import SMALLEST_SCALE, inverse_bound
 
 ZERO_POINT = 128
 """Code 0 as stored in uint8. ONNX Runtime multiplies uint8 by int8 several times faster than int8 by int8."""
-SMALLEST_NORMAL = np.finfo(np.float32).tiny
-"""XLA takes smaller scales for zero, and their codes are 0."""
 
 
 class QuantizedActivation(NamedTuple):
@@ -79,11 +78,10 @@ class Graph:
 
     def quantize(self, x: str, bits: int, at: str) -> QuantizedActivation:
         """Codes and scales of an activation [batch, seq, features], one scale per token."""
-        bound = np.float32(2 ** (bits - 1) - 1)
         peak = self.op("ReduceMax", self.op("Abs", x, at=at), at=at, axes=[-1], keepdims=1)
-        scale = self.op("Mul", peak, self.value(np.float32(1) / bound), at=at)
-        none = self.op("Less", scale, self.value(SMALLEST_NORMAL), at=at)
-        inverse = self.op("Where", none, self.value(np.float32(0)), self.op("Reciprocal", scale, at=at), at=at)
+        scale = self.op("Mul", peak, self.value(inverse_bound(bits)), at=at)
+        scale = self.op("Clip", scale, self.value(SMALLEST_SCALE), at=at)
+        inverse = self.op("Reciprocal", scale, at=at)
         # By a scale of 1 the operator rounds half to even, shifts and stores in one pass. Were it given the real
         # scales it would divide, which gives other codes next to a rounding boundary.
         codes = self.op("QuantizeLinear", self.op("Mul", x, inverse, at=at), self.value(np.float32(1)),
