@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import ray
 
 from bertjax.config import InputError, require
@@ -24,8 +25,9 @@ from bertjax.study import StudyConfig
 from bertjax.sweep.plan import ProgramPlan
 from bertjax.sweep.ray_driver import Tasks, jobs_of, nodes_of_cluster
 from bertjax.sweep.ray_task import run_task
-from bertjax.sweep.resources import Resources, default_resources, process_environment
+from bertjax.sweep.resources import Resources, default_resources, platform_of, process_environment
 from bertjax.sweep.session import Session
+from bertjax.train.mesh import parse_mesh
 
 CONNECT_SECONDS = 10.0
 """How long a cluster may take to answer; Ray itself asks for minutes."""
@@ -38,7 +40,16 @@ class RayExecutor:
     resources: Resources
     wait_seconds: float
 
-    def __call__(self, session: Session, study: StudyConfig, todo: Sequence[ProgramPlan]) -> None:
+    def check_mesh(self, mesh: str) -> None:
+        """See `bertjax.sweep.run.Executor`."""
+        # A task on CPUs has this process's XLA_FLAGS, so as many of them; only a task knows how many devices a chip is.
+        match platform_of(self.resources):
+            case "cpu":
+                parse_mesh(mesh, jax.device_count("cpu"))
+            case "gpu":
+                parse_mesh(mesh, self.resources["GPU"])
+
+    def __call__(self, session: Session, study: StudyConfig, todo: Sequence[ProgramPlan], /) -> None:
         """See `bertjax.sweep.run.Executor`."""
         if todo:
             jobs = jobs_of(session.ledger, study, todo)

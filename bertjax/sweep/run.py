@@ -5,10 +5,11 @@ from __future__ import annotations
 import io
 import logging
 import math
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import jax
 import pandas as pd
@@ -35,8 +36,15 @@ log = logging.getLogger(__name__)
 
 KEEP_MODELS = ("all", "best", "none")
 
-Executor = Callable[[Session, StudyConfig, Sequence[ProgramPlan]], None]
-"""Trains programs with their teachers and keeps every trial, a failed one as such. Raises what ends a study."""
+
+class Executor(Protocol):
+    """What trains the programs of a study."""
+
+    def check_mesh(self, mesh: str) -> None:
+        """Raises `InputError` if it is already known not to fit the devices of a program."""
+
+    def __call__(self, session: Session, study: StudyConfig, todo: Sequence[ProgramPlan], /) -> None:
+        """Trains programs with their teachers and keeps every trial, a failed one as such. Raises what ends a study."""
 
 
 def run_study(
@@ -80,7 +88,7 @@ def run_study(
         require_one_study(study, mesh)
         require_seen(home.root)
         session = Session(ledger, view, keep_models, mesh, 60 * checkpoint_minutes or math.inf, tensorboard)
-        return _run_locked(session, view, study, known, executor or run_here)
+        return _run_locked(session, view, study, known, executor or Here())
 
 
 @contextmanager
@@ -108,8 +116,8 @@ def _run_locked(
     for program in programs(study):
         if left := ledger.left(program.trials, rows):
             todo.append(ProgramPlan(program.task, left, planned=program.trials))
-    if todo and session.mesh is not None and executor is run_here:  # others have other devices
-        parse_mesh(session.mesh, jax.device_count())
+    if todo and session.mesh is not None:
+        executor.check_mesh(session.mesh)
     hashes = _row_hashes(study, {program.task for program in todo})
     processes.require_same("the rows of the tasks", hashes)
     ledger.check_rows(hashes)
@@ -132,9 +140,16 @@ def _run_locked(
     return pd.read_csv(io.StringIO(table), dtype={"trial_id": str, "teacher": str})
 
 
-def run_here(session: Session, study: StudyConfig, todo: Sequence[ProgramPlan]) -> None:
+class Here:
     """The executor that needs nothing: this process, one program after another."""
-    train(session, study, todo, {})
+
+    def check_mesh(self, mesh: str) -> None:
+        """See `Executor`."""
+        parse_mesh(mesh, jax.device_count())
+
+    def __call__(self, session: Session, study: StudyConfig, todo: Sequence[ProgramPlan], /) -> None:
+        """See `Executor`."""
+        train(session, study, todo, {})
 
 
 def _row_hashes(study: StudyConfig, needed: Container[str]) -> dict[str, str]:

@@ -221,9 +221,21 @@ def test_a_task_starts_with_the_settings_of_this_process_and_its_share_of_the_no
     assert settings == [TUNABLES, "cpu", cache, os.environ["JAX_COMPILATION_CACHE_DIR"]] and threads == 1
 
 
-def test_what_a_task_raises_ends_the_study_and_says_where(
+def test_a_mesh_that_no_task_can_have_leaves_no_run_directory(
     connection: Any, study: StudyConfig, tmp_path: Path
 ) -> None:
+    with pytest.raises(InputError, match=r"^--mesh trial=9 needs 9 devices; there are 4$"):
+        run_study(replace(study, methods=("P",)), tmp_path, mesh="trial=9", executor=connection)
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(InputError, match=r"^--mesh data=2 needs 2 devices; there are 1$"):
+        replace(connection, resources={"GPU": 1}).check_mesh("data=2")
+    replace(connection, resources={"TPU": 1}).check_mesh("data=2")  # two on one chip, of some kinds
+
+
+def test_what_a_task_raises_ends_the_study_and_says_where(
+    connection: Any, study: StudyConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(connection), "check_mesh", lambda *_: None)  # as for a TPU, whose devices the task counts
     with pytest.raises(InputError, match=r"^on \S+/\w{6}: --mesh trial=99 needs 99 devices; there are 4$"):
         run_study(replace(study, methods=("P",)), tmp_path, mesh="trial=99", executor=connection)
     assert not (tmp_path / "lock.json").exists()

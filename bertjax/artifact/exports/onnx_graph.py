@@ -20,6 +20,10 @@ from bertjax.compress.quantize import SMALLEST_SCALE, inverse_bound
 ZERO_POINT = 128
 """Code 0 as stored in uint8. ONNX Runtime multiplies uint8 by int8 several times faster than int8 by int8."""
 
+SMALL_TABLE = 1024
+"""Rows of an embedding table that runtimes may hold as floats, which they make once, when they load: of positions and
+types, not of words."""
+
 
 class QuantizedActivation(NamedTuple):
     """Names of an activation's codes (uint8, `ZERO_POINT` is 0) and of its scales, one per token."""
@@ -145,5 +149,7 @@ class Graph:
         """
         if not isinstance(table, Codes):
             return take(self.weight(f"{at}/embedding", table))
-        codes, scale = take(self.weight(f"{at}/codes", table.codes)), take(self.weight(f"{at}/scale", table.scale))
-        return self.op("Mul", self.op("Cast", codes, at=at, to=TensorProto.FLOAT), scale, at=at)
+        codes, scale = self.weight(f"{at}/codes", table.codes), self.weight(f"{at}/scale", table.scale)
+        if len(table.codes) <= SMALL_TABLE:
+            return take(self.op("Mul", self.op("Cast", codes, at=at, to=TensorProto.FLOAT), scale, at=at))
+        return self.op("Mul", self.op("Cast", take(codes), at=at, to=TensorProto.FLOAT), take(scale), at=at)
