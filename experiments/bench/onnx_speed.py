@@ -10,8 +10,9 @@ Command: `python experiments/bench/onnx_speed.py --model MINILM --data-dir GLUE`
 GLUE's original layout), on a quiet machine with VNNI
 SST-2's dev rows in their order, batches of 8 padded to their longest. In a round each takes all batches, one after the
 other, in one process with a fixed number of threads; a batch counts with the fastest of its rounds. Sessions are made
-anew for every repeat, since ratios differ from one set of sessions to the next. "float32_by" says how many times as fast as
-float32 each is, and "int8_by" how many times as fast as each int8 is: the median, least and largest of the repeats.
+anew for every repeat, since ratios differ from one set of sessions to the next. "float32_by" says how many times as
+fast as float32 each is, and "int8_by" how many times as fast as each int8 is: the median, least and largest of the
+repeats.
 """
 
 from __future__ import annotations
