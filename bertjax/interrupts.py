@@ -4,7 +4,8 @@ Outside of training they end the process at once, as `KeyboardInterrupt` does. W
 wait for the end of a chunk, about 2 s, so that a checkpoint can be written. Python runs no handler while the compiler
 does, for minutes at times: for such calls a second thread writes the checkpoint and ends the process (`long_call`). It
 also ends one whose main thread hangs elsewhere, some seconds after SIGTERM, or after Ctrl-C twice. Whatever must be
-done before a process ends like that, such as to give back a lock, is said by `before_end`.
+done before a process ends like that, such as to give back a lock, is said by `before_end`. Where no exception can
+leave, as in what runs at a garbage collection, Python drops what the handler raises: then the signal comes once more.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -25,6 +27,9 @@ GRACE_SECONDS = 8.0
 
 IMPATIENT_SECONDS = 2.0
 """The same of a second Ctrl-C: who presses it wants an end now."""
+
+AGAIN_SECONDS = 0.1
+"""After how long a signal comes once more whose exception was dropped."""
 
 WHAT_STAYS = "interrupted; finished trials stay, and the same command resumes"
 """What a user is told at the end."""
@@ -57,6 +62,8 @@ class _Signals:
     """Of two threads that would save, or end a call and save, only one does: the other one ends the process with it."""
     noticed: threading.Event = field(default_factory=threading.Event)
     """Set once the main thread acts on a signal, or needs to act on none any more."""
+    other_hook: Callable[[sys.UnraisableHookArgs], object] = sys.unraisablehook
+    """What is told of exceptions that Python drops, unless they are of a signal."""
     before_end: list[Callable[[], None]] = field(default_factory=list)
 
 
@@ -75,6 +82,8 @@ def handled(grace_seconds: float | None = None) -> Iterator[None]:
         return
     _signals.received, _signals.raised, _signals.deferring, _signals.long_call = None, None, 0, None
     _signals.noticed.clear()
+    former_hook, sys.unraisablehook = sys.unraisablehook, _send_again
+    _signals.other_hook = former_hook
     before = {number: signal.signal(number, _handle) for number in (signal.SIGTERM, signal.SIGINT)}
     read_end, write_end = os.pipe()
     os.set_blocking(write_end, False)
@@ -91,6 +100,7 @@ def handled(grace_seconds: float | None = None) -> Iterator[None]:
         raise Interrupted(_signals.raised) from error
     finally:
         signal.set_wakeup_fd(former)
+        sys.unraisablehook = former_hook
         for number, handler in before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None: of a library in C
         _signals.noticed.set()
@@ -179,6 +189,17 @@ def _handle(number: int, _frame: object) -> None:
                  "; again to stop at once" if number == signal.SIGINT else "")
 
 
+def _send_again(dropped: sys.UnraisableHookArgs) -> None:
+    """Stands for `sys.unraisablehook`: from here an exception could not leave either."""
+    if not isinstance(dropped.exc_value, Interrupted):
+        _signals.other_hook(dropped)
+        return
+    _signals.noticed.clear()
+    timer = threading.Timer(AGAIN_SECONDS, os.kill, (os.getpid(), dropped.exc_value.number))
+    timer.daemon = True
+    timer.start()
+
+
 def _watch(read_end: int, grace_seconds: float) -> None:
     """Waits for signals, which are written here even while the main thread cannot handle them."""
     presses = 0
@@ -186,7 +207,6 @@ def _watch(read_end: int, grace_seconds: float) -> None:
         if signal.SIGTERM in numbers:
             _end_long_call(signal.SIGTERM)
             _end_unless_noticed(signal.SIGTERM, grace_seconds)
-            return
         presses += numbers.count(signal.SIGINT)
         if presses:
             _end_long_call(signal.SIGINT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -40,6 +41,37 @@ def test_a_library_that_raises_its_own_interrupt_does_not_hide_which_signal_came
     with pytest.raises(KeyboardInterrupt) as other, interrupts.handled():
         raise KeyboardInterrupt  # of no signal
     assert not isinstance(other.value, Interrupted)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_in_the_middle_of_a_garbage_collection_is_not_lost(number: int, code: int) -> None:
+    """JAX has a callback of its own there, and no exception leaves one."""
+    dropped: list[bool] = []
+
+    def callback(_phase: str, _info: dict[str, int]) -> None:
+        gc.callbacks.remove(callback)
+        dropped.append(True)
+        send(number)
+
+    hook = sys.unraisablehook
+    with pytest.raises(Interrupted) as raised, interrupts.handled():
+        gc.callbacks.append(callback)
+        gc.collect()
+        assert dropped == [True]
+        time.sleep(30)
+    assert raised.value.exit_code == code and sys.unraisablehook is hook
+
+
+def test_other_exceptions_that_nothing_catches_are_still_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken:
+        def __del__(self) -> None:
+            raise ValueError("of another kind")
+
+    told: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda dropped: told.append(dropped.exc_type))
+    with interrupts.handled():
+        Broken()
+    assert told == [ValueError]
 
 
 def test_in_training_it_waits_and_a_second_one_does_not() -> None:
