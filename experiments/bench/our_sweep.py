@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import statistics
 import sys
 import tempfile
 from collections import Counter
@@ -33,6 +34,7 @@ from bertjax.sweep.starts import load_start
 from bertjax.sweep.teacher import TeacherForward
 from bertjax.sweep.throughput import Timed, rates, timed_forward, work_of
 from bertjax.train.checkpoint import Checkpoints
+from bertjax.train.loop import Fit
 from bertjax.train.mesh import make_mesh
 from bertjax.train.program import CompiledChunks, part_tokens
 from bertjax.train.trial import student_trials, students
@@ -117,7 +119,8 @@ class Side:
             chunks = self.programs[key]
             with tempfile.TemporaryDirectory() as folder:
                 checkpoints = None if checkpoint_seconds is None else Counted(epath.Path(folder), checkpoint_seconds)
-                timed = Timed.of(program.fit(chunks, checkpoints=checkpoints))
+                fitted = program.fit(chunks, checkpoints=checkpoints)
+                timed = Timed.of(fitted)
                 stored = {} if checkpoints is None else {
                     "checkpoints": checkpoints.written, "checkpoint_bytes": newest_bytes(Path(folder))}
             parts = self.profile(program, chunks) if profile else {}
@@ -127,7 +130,8 @@ class Side:
             "seconds": round(timed.seconds, SECONDS_DIGITS), "trials": len(trials), "steps": len(program.rows.bucket),
             "compile_seconds": round(chunks.seconds, SECONDS_DIGITS), "compilations": len(chunks.compiled),
             "edges": program.rows.edges, "padding": round(work.padding, 4), **teacher,
-            "rows": self.rows, "jax": version("jax"), "cores": len(os.sched_getaffinity(0)), **parts, **stored,
+            "last_losses": last_losses(program, fitted), "rows": self.rows, "jax": version("jax"),
+            "cores": len(os.sched_getaffinity(0)), **parts, **stored,
         }
 
     def profile(self, program: Program, chunks: CompiledChunks) -> dict[str, dict[str, float]]:
@@ -141,6 +145,16 @@ class Side:
                           if (made.kind, made.length) == ("train", length))
                 seconds += profiled(partial(program.fit, chunks, same), hlo)
         return {"parts": {part: round(taken, SECONDS_DIGITS) for part, taken in seconds.most_common()}}
+
+
+def last_losses(program: Program, fitted: Fit) -> dict[str, float]:
+    """The mean loss on the labels in the last quarter of the steps, of each subset's trials."""
+    of_trials: dict[str, list[float]] = {}
+    for group, metrics in zip(program.groups.values(), fitted.metrics, strict=True):
+        means = metrics.task_loss[3 * len(metrics.task_loss) // 4 :].mean(0)
+        for trial, mean in zip(group, means[: len(group)].tolist(), strict=True):
+            of_trials.setdefault(trial.methods, []).append(mean)
+    return {methods: round(statistics.mean(means), 4) for methods, means in of_trials.items()}
 
 
 def newest_bytes(folder: Path) -> int:

@@ -2,11 +2,12 @@
 
 Each of the eight subsets of {Q: int8 fake-quantized linear layers, K: distillation from a live teacher, P: pruning
 masks} trains a BERT classifier for one pass over the rows of a TSV file (header; text, label): batches of 32 with
-dynamic padding, or length-grouped (`--group`: the strongest peer), AdamW, gradient clipping, float32. Loading and three
-warm-up steps are not timed.
+dynamic padding, or length-grouped (`--group`: the strongest peer), AdamW, warm-up and linear decay, gradient clipping,
+float32, or products in bfloat16 (`--bfloat16`). Loading and three warm-up steps are not timed.
 
 Command: `python experiments/bench/peer_torch.py --model FOLDER --tsv SST-2/train.tsv --rows 1024 [--group]`
-Writes one JSON line: examples per second of each subset, and trial-examples per second of all of them.
+Writes one JSON line: examples per second of each subset, trial-examples per second of all of them, and the mean loss
+on the labels in the last quarter of each subset's steps.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import json
 import random
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,11 +28,11 @@ import torch
 import torch.nn.functional as F
 import transformers
 from torch.nn.utils import prune
-from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
+from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification, get_linear_schedule_with_warmup
 
 SUBSETS = ("none", "Q", "K", "P", "QK", "QP", "KP", "QKP")
 BATCH_SIZE, MAX_LENGTH, WARMUP_STEPS = 32, 128, 3
-SPARSITY, DISTILL_WEIGHT, LEARNING_RATE, MAX_GRAD_NORM = 0.6, 0.5, 5e-5, 1.0
+SPARSITY, DISTILL_WEIGHT, LEARNING_RATE, WARMUP_FRACTION, MAX_GRAD_NORM = 0.6, 0.5, 5e-5, 0.1, 1.0
 
 
 @dataclass(frozen=True)
@@ -109,50 +110,58 @@ def compress(model: BertForSequenceClassification, methods: str) -> None:
 class Trainer:
     """One subset in training."""
 
-    def __init__(self, args: argparse.Namespace, methods: str, teacher: BertForSequenceClassification) -> None:
+    def __init__(
+        self, args: argparse.Namespace, methods: str, teacher: BertForSequenceClassification, steps: int
+    ) -> None:
         self.model = build(args.model, args.layers).train()
         compress(self.model, methods)
         self.forward: Any = torch.compile(self.model, dynamic=True) if args.compile else self.model
         self.teacher = teacher if "K" in methods else None
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=LEARNING_RATE)
+        self.schedule = get_linear_schedule_with_warmup(self.optimizer, round(WARMUP_FRACTION * steps), steps)
+        self.autocast = torch.autocast("cpu", torch.bfloat16, enabled=args.bfloat16)
 
-    def step(self, rows: list[Row]) -> None:
-        """One update."""
+    def step(self, rows: list[Row]) -> torch.Tensor:
+        """One update; returns the loss on the labels."""
         inputs = collate(rows)
-        logits = self.forward(**inputs).logits
-        loss = F.cross_entropy(logits, torch.tensor([row.label for row in rows]))
+        with self.autocast:
+            logits = self.forward(**inputs).logits.float()
+        loss = on_labels = F.cross_entropy(logits, torch.tensor([row.label for row in rows]))
         if self.teacher is not None:
-            with torch.no_grad():
-                soft = self.teacher(**inputs).logits.softmax(-1)
+            with torch.no_grad(), self.autocast:
+                soft = self.teacher(**inputs).logits.float().softmax(-1)
             distill = F.kl_div(logits.log_softmax(-1), soft, reduction="batchmean")
             loss = (1 - DISTILL_WEIGHT) * loss + DISTILL_WEIGHT * distill
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), MAX_GRAD_NORM)
         self.optimizer.step()
+        self.schedule.step()
+        return on_labels.detach()
 
-    def run(self, batches: Iterable[list[Row]]) -> float:
-        """Trains on all batches; returns the seconds that took."""
+    def run(self, batches: Sequence[list[Row]]) -> tuple[float, float]:
+        """Trains on all batches; returns the seconds that took, and the mean loss of the last quarter."""
         start = time.perf_counter()
-        for batch in batches:
-            self.step(batch)
-        return time.perf_counter() - start
+        losses = [self.step(batch) for batch in batches]
+        seconds = time.perf_counter() - start
+        return seconds, float(torch.stack(losses[3 * len(losses) // 4 :]).mean())
 
 
 def measure(args: argparse.Namespace, batches: list[list[Row]]) -> dict[str, Any]:
     """Trains every subset for one pass over the batches."""
     torch.manual_seed(0)
     teacher = build(args.model, None).eval()
-    seconds = {}
+    seconds, losses = {}, {}
     for methods in args.subsets.split(","):
-        trainer = Trainer(args, methods, teacher)
+        trainer = Trainer(args, methods, teacher, WARMUP_STEPS + len(batches))
         trainer.run(batches[:WARMUP_STEPS])
-        seconds[methods] = trainer.run(batches)
+        seconds[methods], losses[methods] = trainer.run(batches)
     examples = len(batches) * BATCH_SIZE
     return {
         "trial_examples_per_s": round(examples * len(seconds) / sum(seconds.values()), 2),
         "seconds": round(sum(seconds.values()), 3),
         "examples_per_s": {methods: round(examples / taken, 2) for methods, taken in seconds.items()},
+        "last_losses": {methods: round(loss, 4) for methods, loss in losses.items()},
         "group": args.group, "rows": examples, "torch": torch.__version__, "transformers": transformers.__version__,
     }
 
@@ -166,6 +175,7 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=None, help="keep the first layers only; the teacher keeps all")
     parser.add_argument("--group", action="store_true", help="batches of rows of about equal length")
     parser.add_argument("--compile", action="store_true", help="torch.compile")
+    parser.add_argument("--bfloat16", action="store_true", help="products in bfloat16, by torch.autocast")
     parser.add_argument("--subsets", default=",".join(SUBSETS))
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--serve", action="store_true", help="measure once for every line of standard input")

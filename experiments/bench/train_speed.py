@@ -3,6 +3,8 @@
 Claim: at least 3 times the trial-examples per second of the peer with length-grouped batches, 8 times without; with
 3-layer students (`--layers 3`, of a 6-layer teacher) at least 4 times the first.
 Command: `python experiments/bench/train_speed.py --model FOLDER --data-dir GLUE` (the MiniLM, all 6 layers)
+  `--bfloat16`: both sides multiply in bfloat16, ours by `bfloat16_products`, the peer by `torch.autocast`.
+  `--compile`: the length-grouped peer with `torch.compile` too.
   `--study`: 4 trials with K, Q and P (at most 1.03, 1.10, 1.02 times the time) and 4 plain ones, on the same batches.
   `--ablate`: the sweep with one part of its step left out, to see where the time goes (two batch lengths).
   `--alternatives`: the sweep with one part of its step made in another way that was tried and not taken.
@@ -10,7 +12,8 @@ Command: `python experiments/bench/train_speed.py --model FOLDER --data-dir GLUE
   `--checkpoints`: the sweep with a checkpoint every 30 s; what one costs is at most 3 % of 10 minutes, the default.
 Each side is a process of its own that waits while the other measures; all train once per round on the same rows, the
 first `--rows` of the task: ours is the sweep of a task that has no more.
-Compilation, evaluation and loading are not timed; compilation and the teacher's outputs are reported apart.
+Compilation, evaluation and loading are not timed; compilation and the teacher's outputs are reported apart. All must do
+the same work: the losses on the labels in the last quarter of each subset's steps have to agree within LOSS_NOISE.
 Writes the rounds and their ratios as JSON.
 """
 
@@ -48,6 +51,9 @@ BATCH_SIZE = 32
 CHECKPOINT_SECONDS, DEFAULT_SECONDS = 30, 600
 """Between two checkpoints: as they are measured, and in a sweep."""
 
+LOSS_NOISE = 0.1
+"""Between the losses of two sides at the end of a pass: heads, dropout and the order of the rows differ."""
+
 QUIET_LOAD = 0.3
 """Processes that ran at the same time during the last minute, at most."""
 
@@ -82,17 +88,19 @@ def say(text: str) -> None:
 
 
 def compare_with_peer(args: argparse.Namespace) -> Iterator[Round]:
-    """The sweep, the grouped peer and the ungrouped one, in turns."""
+    """The sweep and its peers, in turns."""
     ours = our_side(args)
     tsv = args.task / "SST-2" / "train.tsv"
     peer = ["--serve", *model_arguments(args), "--tsv", tsv, "--threads", args.threads]
-    grouped, ungrouped = Side("peer_torch.py", *peer, "--group"), Side("peer_torch.py", *peer)
+    if args.bfloat16:
+        peer.append("--bfloat16")
+    peers = {"peer, grouped": Side("peer_torch.py", *peer, "--group"), "peer, ungrouped": Side("peer_torch.py", *peer)}
+    if args.compile:
+        peers["peer, grouped, compiled"] = Side("peer_torch.py", *peer, "--group", "--compile")
     for number in range(args.rounds):
-        made = {
-            "ours": ours.measure(methods=METHODS, seeds=[0]),
-            "peer, grouped": grouped.measure(),
-            "peer, ungrouped": ungrouped.measure(),
-        }
+        variant = "bfloat16 products" if args.bfloat16 else None
+        made = {"ours": ours.measure(methods=METHODS, seeds=[0], variant=variant),
+                **{name: side.measure() for name, side in peers.items()}}
         rates = ", ".join(f"{name} {one['trial_examples_per_s']:.1f}" for name, one in made.items())
         say(f"round {number + 1}: {rates} trial-examples/s (load {made['ours']['load_before']})")
         if number == 0:
@@ -100,6 +108,23 @@ def compare_with_peer(args: argparse.Namespace) -> Iterator[Round]:
             say(f"not counted: {one['compilations']} lengths compiled in {one['compile_seconds']:.0f} s; "
                 f"teacher outputs {one['teacher_rows_per_s']:.0f} rows/s, {one['teacher_seconds']:.1f} s a study")
         yield made
+        check_losses(made)
+
+
+def check_losses(made: Round) -> None:
+    """Stops where two sides do not learn the same: then they do not do the same work either.
+
+    The peer prunes all at once, and so has had more steps at the end to make up for it than ours, which prunes by and
+    by: its losses with P are shown, not compared.
+    """
+    losses = {name: one["last_losses"] for name, one in made.items()}
+    for methods in METHODS:
+        of_sides = {name: of_side[methods] for name, of_side in losses.items()}
+        say(f"loss at the end, {methods}: " + "; ".join(f"{name} {loss:.3f}" for name, loss in of_sides.items()))
+        apart = max(of_sides.values()) - min(of_sides.values())
+        if "P" not in methods and apart > LOSS_NOISE:
+            raise SystemExit(f"the sides' losses must agree within {LOSS_NOISE}, got {apart:.3f} of {methods}: they do "
+                             "not do the same work")
 
 
 def compare_studies(args: argparse.Namespace) -> Iterator[Round]:
@@ -224,6 +249,8 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1024, help=f"rows per round, a multiple of {BATCH_SIZE}")
     parser.add_argument("--threads", type=int, default=2, help="cores that each side may use")
     parser.add_argument("--out", type=Path, default=None, help="default: experiments/results/<mode>.json")
+    parser.add_argument("--bfloat16", action="store_true", help="products in bfloat16, on both sides")
+    parser.add_argument("--compile", action="store_true", help="a peer with torch.compile too")
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--study", action="store_true", help="4 trials with K, Q or P against 4 plain ones")
     mode.add_argument("--ablate", action="store_true", help="the sweep with parts of the step left out")
