@@ -9,7 +9,7 @@ Sizes are MB, each by its own convention (`bertjax inspect MODEL` says of a mode
 the model without its task head; "packed" is the whole packed file, "entropy" the same at its empirical entropy, "as
 run" the ONNX file, or the weights in memory. A model that was quantized without training is packed here where bertjax
 has its scheme; the schemes of ONNX Runtime exist as ONNX files only.
-Prints Markdown, and writes experiments/results/inference.csv.
+Prints the lines of most interest in Markdown, and writes all of them to experiments/results/inference.csv.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from bertjax.artifact.inference.latency import ONNX
+from bertjax.artifact.inference.latency import JAX, ONNX, STATIC, TORCH
 from bertjax.artifact.load import load
 from bertjax.artifact.packed.pack import size_bytes_entropy
 from bertjax.artifact.packed_folder import pack_loaded
@@ -52,9 +53,9 @@ def main() -> None:
         bench = json.loads(file.read_text())
         batches = sorted({row["batch_size"] for row in bench["rows"]})
         lines = pd.DataFrame(table(bench, results, args.run_dir))
-        say(f"\n{bench['task']}: {bench['cpu']}, {bench['threads']} thread(s), median milliseconds of a batch; × is "
+        say(f"\n{bench['task']}: {bench['cpu']}, {bench['threads']} thread(s), median milliseconds of a batch, and "
             "rows per second over those of the float model in ONNX Runtime\n")
-        say(markdown(lines.drop(columns=["task", *(f"p95_ms_{size}" for size in batches)])))
+        say(markdown(shown(lines, batches)))
         made.append(lines)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     write_text(args.out, pd.concat(made).to_csv(index=False))
@@ -95,11 +96,34 @@ def sizes(row: dict[str, Any], result: pd.Series, trial: Path) -> dict[str, floa
             for name, value in zip(SIZES, found, strict=True)}
 
 
+def shown(lines: pd.DataFrame, batches: Sequence[int]) -> pd.DataFrame:
+    """What tells one line from another: the subsets in ONNX Runtime and the plain model in every other way, the int8
+    of bertjax after training of all float models, and static activations of the most compressed one.
+    """
+    runtime, plain = lines["runtime"], lines["model"] == "none"
+    of_scheme = runtime.str.startswith(f"{ONNX} ")
+    static = runtime == f"{ONNX} {STATIC}"
+    picked = [runtime == ONNX, static & (lines["model"] == "QKP"), of_scheme & ~static & plain,
+              runtime.eq(f"{ONNX} int8_bertjax") & ~plain, ~runtime.str.startswith(ONNX) & plain]
+    made = pd.concat(lines[mask] for mask in picked)
+    names = {ONNX: "ONNX", JAX: "JAX", TORCH: "PyTorch"}
+    runtimes = made["runtime"].map(lambda name: " ".join(names.get(part, part) for part in name.split()))
+    scores = made["score"].map("{:.2f}".format)
+    columns: dict[str, Any] = {"model": made["model"], "runtime and scheme": runtimes, "score": scores}
+    for name in SIZES:
+        columns[name] = made[f"{name} MB"].map("{:.1f}".format, na_action="ignore")
+    for size in batches:
+        columns[f"batch {size}"] = [f"{p50:.1f} ({times:.2f}×)" for p50, times in zip(
+            made[f"p50_ms_{size}"], made[f"×_{size}"], strict=True)]
+    return pd.DataFrame(columns)
+
+
 def markdown(lines: pd.DataFrame) -> str:
     """A table in Markdown."""
-    rows = [list(lines.columns), ["---"] * len(lines.columns),
-            *([("–" if pd.isna(value) else str(value)) for value in line] for line in lines.itertuples(index=False))]
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+    rows = [list(lines.columns), *([("–" if pd.isna(value) else str(value)) for value in line]
+                                   for line in lines.itertuples(index=False))]
+    header, *body = ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join([header, "|" + "---|" * len(lines.columns), *body])
 
 
 def say(text: str) -> None:
