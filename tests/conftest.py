@@ -28,8 +28,11 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 _CACHE = tempfile.TemporaryDirectory(prefix="bertjax-tests-")
 os.environ["BERTJAX_CACHE"] = _CACHE.name
-# Tests compile the same small programs again and again.
-os.environ["JAX_COMPILATION_CACHE_DIR"] = str(Path(_CACHE.name) / "xla")
+# Tests compile the same small programs again and again. Workers share what they compiled, in the folder of the process
+# that started them; with a limit to its size JAX takes a lock of it, so that none reads what another one is writing.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(Path(_CACHE.name) / "xla")
+os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"] = str(2**34)
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 os.environ["HF_DATASETS_CACHE"] = str(Path(_CACHE.name) / "datasets")
 
