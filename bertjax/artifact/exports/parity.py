@@ -25,13 +25,11 @@ boundary, and its logits then jump; most do not move at all."""
 DISAGREEING = 200
 """Of so many rows one may get another answer where activations are quantized; in any case one row may."""
 JUMP = 0.2
-"""What one value that crosses a rounding boundary was seen to move a logit by. A number that moves further is another
-answer, and so is another class where the model's two best are further apart: a row where they are closer is undecided,
-as the model itself may answer otherwise in a batch of another length. Of a model that learned little many rows are."""
+"""What one value that crosses a rounding boundary was seen to move a logit by: a number that moves further is another
+answer, as another class is."""
 SCORE_POINTS = 0.3
-"""Largest difference of the scores where activations are quantized, undecided rows left as the model answers them.
-Where a single row may get another answer (of less than twice `DISAGREEING` rows), the furthest one is left so too: it
-may weigh more."""
+"""Largest difference of the scores where activations are quantized. Where a single row may get another answer (of less
+than twice `DISAGREEING` rows), which may weigh more, the score is that without the difference of the furthest row."""
 LOST_POINTS = 1.0
 """Points that an export may score less which rounds activations otherwise than training did."""
 ROWS = 8
@@ -73,12 +71,10 @@ class Parity:
     """Of a logit."""
     disagreeing: int
     """Rows with another class; for regression, with a number that is more than `JUMP` away."""
-    undecided: int
-    """Of these, rows whose two best classes the model has at most `JUMP` apart; none for regression."""
     scores: tuple[float, float] | None
     """In points on the dev rows, of the model and of the export; None where no data were given."""
-    spared_score: float | None = None
-    """The export's score with the model's logits where `SCORE_POINTS` says so; None where no data were given."""
+    score_but_one: float | None = None
+    """The export's score if the row that is furthest from the model's were not; None where no data were given."""
     regression: bool = False
 
     @property
@@ -87,24 +83,18 @@ class Parity:
         return max(1, self.rows // DISAGREEING)
 
     @property
-    def same_answers(self) -> bool:
-        """Whether no more rows than `allowed` get another answer, but for undecided ones."""
-        return self.disagreeing - self.undecided <= self.allowed
-
-    @property
     def same_score(self) -> bool:
         """Whether the scores are within `SCORE_POINTS`; also where there are none."""
-        if self.scores is None or self.spared_score is None:
+        if self.scores is None:
             return True
-        return abs(self.scores[0] - self.spared_score) <= SCORE_POINTS + 1e-9
+        ours, theirs = self.scores[0], self.score_but_one if self.allowed == 1 else self.scores[1]
+        return theirs is not None and abs(ours - theirs) <= SCORE_POINTS + 1e-9
 
     def __str__(self) -> str:
         other = f"a number more than {JUMP} away" if self.regression else "another class"
         text = (f"{self.rows} rows: logits differ by {self.median_difference:.1g} in the median and "
                 f"{self.max_difference:.1g} at most, {number_of('row', self.disagreeing)} "
                 f"{'gets' if self.disagreeing == 1 else 'get'} {other}")
-        if self.undecided:
-            text += f" ({self.undecided} of them by less than {JUMP} between the model's two best)"
         return text if self.scores is None else f"{text}; score {self.scores[0]:.2f}, exported {self.scores[1]:.2f}"
 
 
@@ -119,7 +109,7 @@ def check_parity(reference: Model, exported: Model, data: TaskData | None) -> Pa
     if reference.quantize.activation_bits is None:
         holds, must = made.max_difference <= EXACT, f"at most {EXACT} from the model's"
     else:
-        holds = made.median_difference <= MEDIAN and made.same_answers and made.same_score
+        holds = made.median_difference <= MEDIAN and made.disagreeing <= made.allowed and made.same_score
         must = (f"in the median at most {MEDIAN} from the model's, with another answer for 1 row in {DISAGREEING}"
                 + ("" if data is None else f" and the score within {SCORE_POINTS} points"))
     if not holds:  # also where something is NaN
@@ -153,25 +143,18 @@ def compare(reference: Model, exported: Model, data: TaskData | None) -> Parity:
         by_split = [_logits(model, data) for model in (reference, exported)]
     ours, theirs = map(np.concatenate, by_split)
     difference = np.abs(ours - theirs)
-    if reference.regression:
-        other = difference[:, 0] > JUMP
-        undecided = np.zeros_like(other)
-    else:
-        other = ours.argmax(axis=1) != theirs.argmax(axis=1)
-        second, best = np.sort(ours, axis=1)[:, -2:].T
-        undecided = other & (best - second <= JUMP)
-    made = Parity(len(ours), float(difference.max()), float(np.median(difference)), int(other.sum()),
-                  int(undecided.sum()), None, regression=reference.regression)
+    other = difference[:, 0] > JUMP if reference.regression else ours.argmax(axis=1) != theirs.argmax(axis=1)
+    made = Parity(len(ours), float(difference.max()), float(np.median(difference)), int(other.sum()), None,
+                  regression=reference.regression)
     if data is None:
         return made
     scored, exported_scored = by_split[0][0], by_split[1][0]
     rows = slice(len(scored))
-    spared = undecided[rows]
-    if made.allowed == 1:
-        spared = spared.copy()
-        spared[np.lexsort((difference[rows].max(axis=1), other[rows] & ~spared))[-1]] = True
+    furthest = int(np.lexsort((difference[rows].max(axis=1), other[rows]))[-1])
+    but_one = exported_scored.copy()
+    but_one[furthest] = scored[furthest]
     return dataclasses.replace(made, scores=(_score(data, scored), _score(data, exported_scored)),
-                               spared_score=_score(data, np.where(spared[:, None], scored, exported_scored)))
+                               score_but_one=_score(data, but_one))
 
 
 def _logits(model: Model, data: TaskData | None) -> list[Float[np.ndarray, "row labels"]]:
