@@ -18,6 +18,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NoReturn
 
 log = logging.getLogger(__name__)
@@ -62,8 +63,8 @@ class _Signals:
     """Of two threads that would save, or end a call and save, only one does: the other one ends the process with it."""
     noticed: threading.Event = field(default_factory=threading.Event)
     """Set once the main thread acts on a signal, or needs to act on none any more."""
-    other_hook: Callable[[sys.UnraisableHookArgs], object] = sys.unraisablehook
-    """What is told of exceptions that Python drops, unless they are of a signal."""
+    presses: int = 0
+    """Of Ctrl-C."""
     before_end: list[Callable[[], None]] = field(default_factory=list)
 
 
@@ -81,9 +82,10 @@ def handled(grace_seconds: float | None = None) -> Iterator[None]:
         yield
         return
     _signals.received, _signals.raised, _signals.deferring, _signals.long_call = None, None, 0, None
+    _signals.presses = 0
     _signals.noticed.clear()
-    former_hook, sys.unraisablehook = sys.unraisablehook, _send_again
-    _signals.other_hook = former_hook
+    former_hook = sys.unraisablehook
+    sys.unraisablehook = partial(_send_again, former_hook)
     before = {number: signal.signal(number, _handle) for number in (signal.SIGTERM, signal.SIGINT)}
     read_end, write_end = os.pipe()
     os.set_blocking(write_end, False)
@@ -189,28 +191,32 @@ def _handle(number: int, _frame: object) -> None:
                  "; again to stop at once" if number == signal.SIGINT else "")
 
 
-def _send_again(dropped: sys.UnraisableHookArgs) -> None:
-    """Stands for `sys.unraisablehook`: from here an exception could not leave either."""
+def _send_again(
+    other_hook: Callable[[sys.UnraisableHookArgs], object], dropped: sys.UnraisableHookArgs
+) -> None:
+    """Stands for `sys.unraisablehook`, which is told of an exception that Python drops; from here none can leave."""
     if not isinstance(dropped.exc_value, Interrupted):
-        _signals.other_hook(dropped)
+        other_hook(dropped)
         return
+    number = dropped.exc_value.number
     _signals.noticed.clear()
-    timer = threading.Timer(AGAIN_SECONDS, os.kill, (os.getpid(), dropped.exc_value.number))
+    if number == signal.SIGINT:
+        _signals.presses -= 1  # it is pressed once, though it comes twice
+    timer = threading.Timer(AGAIN_SECONDS, os.kill, (os.getpid(), number))
     timer.daemon = True
     timer.start()
 
 
 def _watch(read_end: int, grace_seconds: float) -> None:
     """Waits for signals, which are written here even while the main thread cannot handle them."""
-    presses = 0
     while numbers := os.read(read_end, 16):
         if signal.SIGTERM in numbers:
             _end_long_call(signal.SIGTERM)
             _end_unless_noticed(signal.SIGTERM, grace_seconds)
-        presses += numbers.count(signal.SIGINT)
-        if presses:
+        _signals.presses += numbers.count(signal.SIGINT)
+        if _signals.presses:
             _end_long_call(signal.SIGINT)
-        if presses > 1:
+        if _signals.presses > 1:
             _end_unless_noticed(signal.SIGINT, IMPATIENT_SECONDS)
 
 

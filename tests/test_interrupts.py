@@ -43,23 +43,39 @@ def test_a_library_that_raises_its_own_interrupt_does_not_hide_which_signal_came
     assert not isinstance(other.value, Interrupted)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_in_the_middle_of_a_garbage_collection_is_not_lost(number: int, code: int) -> None:
-    """JAX has a callback of its own there, and no exception leaves one."""
-    dropped: list[bool] = []
+def collect_garbage(number: int) -> None:
+    """With a signal in the middle: JAX has a callback of its own there, and no exception leaves one."""
+    called: list[str] = []
 
-    def callback(_phase: str, _info: dict[str, int]) -> None:
+    def callback(phase: str, _info: dict[str, int]) -> None:
         gc.callbacks.remove(callback)
-        dropped.append(True)
+        called.append(phase)
         send(number)
 
+    gc.callbacks.append(callback)
+    gc.collect()
+    assert called == ["start"]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_in_the_middle_of_a_garbage_collection_is_not_lost(number: int, code: int) -> None:
     hook = sys.unraisablehook
     with pytest.raises(Interrupted) as raised, interrupts.handled():
-        gc.callbacks.append(callback)
-        gc.collect()
-        assert dropped == [True]
+        collect_garbage(number)
         time.sleep(30)
     assert raised.value.exit_code == code and sys.unraisablehook is hook
+
+
+def test_a_press_that_comes_once_more_is_no_second_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Training may have begun meanwhile, and then waits for the end of a chunk."""
+    ended: list[int] = []
+    monkeypatch.setattr(interrupts, "end_process", ended.append)
+    monkeypatch.setattr(interrupts, "IMPATIENT_SECONDS", 0.1)
+    with interrupts.handled():
+        collect_garbage(signal.SIGINT)
+        with interrupts.deferred():
+            time.sleep(1)
+            assert interrupts.received() and ended == []
 
 
 def test_other_exceptions_that_nothing_catches_are_still_reported(monkeypatch: pytest.MonkeyPatch) -> None:
