@@ -71,6 +71,29 @@ def test_of_few_rows_one_may_get_another_class_whatever_it_weighs(model: Model) 
         check_parity(reference, two, few)
 
 
+def close(logits: np.ndarray, rows: int, margin: float) -> np.ndarray:
+    """The two best classes of the first rows that far apart."""
+    made = logits[:rows].astype(np.float64)
+    second, best = np.argsort(made, axis=1)[:, -2:].T
+    at = np.arange(rows)
+    made[at, second] = made[at, best] - margin
+    return np.concatenate([made, logits[rows:]])
+
+
+def test_a_model_that_hardly_decides_is_refused_with_other_advice(model: Model) -> None:
+    """As one that learned little does; the bound is the same for it."""
+    undecided, decided = (stub(model, close(LOGITS, 20, margin), QuantizeConfig()) for margin in (0.19, 0.21))
+    moved = close(LOGITS, 20, -0.01)
+    advice = r"20 rows get another class \(20 of them by less than 0.2 between .*: train it further, or .* stablehlo"
+    with pytest.raises(InputError, match=advice):
+        check_parity(undecided, stub(model, moved), DATA)
+    with pytest.raises(InputError, match=r"20 rows get another class; score .* please report it"):
+        check_parity(decided, stub(model, moved), DATA)
+    moved[30:32] *= -1  # not only such rows
+    with pytest.raises(InputError, match=r"22 rows get another class \(20 of them .* please report it"):
+        check_parity(undecided, stub(model, moved), DATA)
+
+
 @pytest.mark.parametrize(("rows", "few"), [(1000, False), (40, True)])
 def test_a_number_must_be_near_its_own_in_nearly_all_rows(model: Model, rows: int, few: bool) -> None:
     draw = np.random.default_rng(0)

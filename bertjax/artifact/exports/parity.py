@@ -71,6 +71,9 @@ class Parity:
     """Of a logit."""
     disagreeing: int
     """Rows with another class; for regression, with a number that is more than `JUMP` away."""
+    undecided: int
+    """Of these, rows whose two best classes the model has at most `JUMP` apart: of a model that learned little many
+    are. None for regression."""
     scores: tuple[float, float] | None
     """In points on the dev rows, of the model and of the export; None where no data were given."""
     score_but_one: float | None = None
@@ -95,6 +98,8 @@ class Parity:
         text = (f"{self.rows} rows: logits differ by {self.median_difference:.1g} in the median and "
                 f"{self.max_difference:.1g} at most, {number_of('row', self.disagreeing)} "
                 f"{'gets' if self.disagreeing == 1 else 'get'} {other}")
+        if self.undecided:
+            text += f" ({self.undecided} of them by less than {JUMP} between the model's two best)"
         return text if self.scores is None else f"{text}; score {self.scores[0]:.2f}, exported {self.scores[1]:.2f}"
 
 
@@ -106,14 +111,18 @@ def check_parity(reference: Model, exported: Model, data: TaskData | None) -> Pa
             `MEDIAN`, `DISAGREEING` and `SCORE_POINTS`.
     """
     made = compare(reference, exported, data)
+    advice = "please report it"
     if reference.quantize.activation_bits is None:
         holds, must = made.max_difference <= EXACT, f"at most {EXACT} from the model's"
     else:
         holds = made.median_difference <= MEDIAN and made.disagreeing <= made.allowed and made.same_score
         must = (f"in the median at most {MEDIAN} from the model's, with another answer for 1 row in {DISAGREEING}"
                 + ("" if data is None else f" and the score within {SCORE_POINTS} points"))
+        if made.median_difference <= MEDIAN and 0 < made.disagreeing == made.undecided:
+            advice = ("the model hardly decides between its classes: train it further, or export it as stablehlo, "
+                      "which rounds as training does")
     if not holds:  # also where something is NaN
-        raise InputError(f"the exported model's logits must be {must}; got {made}: nothing was kept, please report it")
+        raise InputError(f"the exported model's logits must be {must}; got {made}: nothing was kept, {advice}")
     return made
 
 
@@ -144,7 +153,11 @@ def compare(reference: Model, exported: Model, data: TaskData | None) -> Parity:
     ours, theirs = map(np.concatenate, by_split)
     difference = np.abs(ours - theirs)
     other = difference[:, 0] > JUMP if reference.regression else ours.argmax(axis=1) != theirs.argmax(axis=1)
-    made = Parity(len(ours), float(difference.max()), float(np.median(difference)), int(other.sum()), None,
+    undecided = 0
+    if not reference.regression:
+        second, best = np.sort(ours, axis=1)[:, -2:].T
+        undecided = int((other & (best - second <= JUMP)).sum())
+    made = Parity(len(ours), float(difference.max()), float(np.median(difference)), int(other.sum()), undecided, None,
                   regression=reference.regression)
     if data is None:
         return made
