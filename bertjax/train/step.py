@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple, TypeAlias, cast
+from typing import Any, NamedTuple, TypeAlias, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -122,21 +122,23 @@ def train_step(
     part = part_rows(spec.part_tokens, local_batch, length)
     parts = jnp.arange(padded(local_batch, part)).reshape(-1, part)
 
-    def gradients(
-        params: Params, masks: KeepMasks, hparams: Hparams, quantize: QuantizeConfig
-    ) -> tuple[Params, Losses]:
-        def of_part(at: Int[Array, " part"]) -> tuple[Params, Losses]:
+    def gradients(group: TrainState, hparams: Hparams, quantize: QuantizeConfig) -> tuple[Params, Losses]:
+        def of_trial(
+            params: Params, masks: KeepMasks, hparams: Hparams, at: Int[Array, " part"]
+        ) -> tuple[Params, Losses]:
             batch = read_batch(table, schedule, hparams, step, at, length)
             key = dropout_key(hparams.seed, step, first + at)
             loss = partial(trial_loss, spec=spec, quantize=quantize)
             return jax.grad(loss, has_aux=True)(params, masks, hparams, batch, key)
 
-        return summed_parts(of_part, parts)
+        def of_part(at: Int[Array, " part"]) -> tuple[Params, Losses]:
+            return jax.vmap(partial(of_trial, at=at))(group.params, group.masks, hparams)
 
-    local = tuple(
-        jax.vmap(partial(gradients, quantize=quantize))(group.params, group.masks, h)
-        for group, h, quantize in zip(groups, hparams, spec.groups, strict=True)
-    )
+        # Given, not found by tracing once more, and with the trials' axis in the loop: Python traces for seconds.
+        blank = jax.tree.map(jnp.zeros_like, group.params), Losses(*[jnp.zeros(hparams.seed.shape)] * 2)
+        return summed_parts(of_part, parts, blank)
+
+    local = tuple(map(gradients, groups, hparams, spec.groups))
     # On one device a sum is a copy of all gradients, unless the compiler sees it: XLA's CPU does not.
     added = lax.psum(local, "data") if lax.axis_size("data") > 1 else local
     updated = [
@@ -150,11 +152,15 @@ def train_step(
     return states, tuple(metrics for _, _, metrics in updated)
 
 
-def summed_parts(of_part: Callable[[Int[Array, " part"]], Any], parts: Int[Array, "count part"]) -> Any:
-    """The sum of what is computed of each part, one after the other."""
+Summed = TypeVar("Summed")
+
+
+def summed_parts(
+    of_part: Callable[[Int[Array, " part"]], Summed], parts: Int[Array, "count part"], blank: Summed
+) -> Summed:
+    """The sum of what is computed of each part, one after the other; `blank` has its shapes, and is zero."""
     if len(parts) == 1:
         return of_part(parts[0])
-    blank = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(of_part, parts[0]))
     return lax.fori_loop(0, len(parts), lambda i, total: jax.tree.map(jnp.add, total, of_part(parts[i])), blank)
 
 
