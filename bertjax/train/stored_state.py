@@ -67,7 +67,8 @@ def _hush_failed_saves() -> None:
     logging.getLogger("absl").addFilter(
         lambda record: record.levelno < logging.ERROR or "orbax" not in Path(record.pathname).parts)
     logging.getLogger("asyncio").addFilter(lambda record: "exception was never retrieved" not in record.getMessage())
-    warnings.filterwarnings("ignore", r"coroutine 'async_serialize_from_host.*was never awaited", RuntimeWarning)
+    orbax = r"coroutine '(async_serialize_from_host|BasePyTreeCheckpointHandler\.).*was never awaited"
+    warnings.filterwarnings("ignore", orbax, RuntimeWarning)
     former = sys.unraisablehook
 
     def hook(raised: Any) -> None:

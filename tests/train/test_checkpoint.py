@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -279,6 +281,27 @@ def test_a_checkpoint_without_room_is_not_begun_and_that_is_said_once(
     made.save(Snapshot(3, state, {}))
     made.finish()
     assert [path.name for path in (tmp_path / "program").iterdir()] == ["3"] and not made.failing
+
+
+ABANDONED = """
+from orbax.checkpoint._src.handlers.base_pytree_checkpoint_handler import BasePyTreeCheckpointHandler
+from bertjax.train.stored_state import _hush_failed_saves
+
+async def of_another():
+    pass
+
+_hush_failed_saves()
+of_another()
+made = BasePyTreeCheckpointHandler._write_metadata_after_commits(
+    None, [], param_infos={}, save_args={}, custom_metadata=None, use_ocdbt=False, use_zarr3=False)
+del made
+"""
+
+
+def test_of_a_failed_save_no_coroutine_is_reported_that_orbax_abandoned() -> None:
+    """On a busy machine a full disk is found before Orbax awaits the writing of its metadata."""
+    done = subprocess.run([sys.executable, "-W", "always", "-c", ABANDONED], capture_output=True, text=True, check=True)
+    assert done.stderr.count("was never awaited") == 1 and "coroutine 'of_another'" in done.stderr
 
 
 def test_programs_that_were_begun_are_known_by_their_trials(tmp_path: Path) -> None:
