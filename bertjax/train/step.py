@@ -134,11 +134,11 @@ def train_step(
         def of_part(at: Int[Array, " part"]) -> tuple[Params, Losses]:
             return jax.vmap(partial(of_trial, at=at))(group.params, group.masks, hparams)
 
-        # Given, not found by tracing once more, and with the trials' axis in the loop: Python traces for seconds.
+        # Its shapes are known, and the trials' axis is inside the loop: to trace the gradients once more takes seconds.
         blank = jax.tree.map(jnp.zeros_like, group.params), Losses(*[jnp.zeros(hparams.seed.shape)] * 2)
         return summed_parts(of_part, parts, blank)
 
-    local = tuple(map(gradients, groups, hparams, spec.groups))
+    local = tuple(gradients(*group) for group in zip(groups, hparams, spec.groups, strict=True))
     # On one device a sum is a copy of all gradients, unless the compiler sees it: XLA's CPU does not.
     added = lax.psum(local, "data") if lax.axis_size("data") > 1 else local
     updated = [
