@@ -37,10 +37,10 @@ check: $(VENV)/.installed-check  ## run ruff, pyrefly and shellcheck
 	@$(BIN)/shellcheck --external-sources $$(grep -rlE '^#!.*bash|^# shellcheck shell=bash' gcp tests/gcp)
 
 parity: $(VENV)/.installed-torch  ## compare live with PyTorch, which this installs
-	@$(PYTEST) -m parity $(TEST_FLAGS)
+	@$(PYTEST) -n auto -m parity $(TEST_FLAGS)
 
 tpu: $(VENV)/.installed-tpu  ## compile for a TPU, without one, by libtpu, which this installs
-	@$(TPU_PYTEST) -m "tpu and not slow" $(TEST_FLAGS)
+	@$(TPU_PYTEST) -n auto -m "tpu and not slow" $(TEST_FLAGS)
 
 tpu-large: $(VENV)/.installed-tpu  ## compile BERT-large for a TPU too, and with full effort, which takes long
 	@$(TPU_PYTEST) -m "tpu and slow" $(TEST_FLAGS)

@@ -19,14 +19,15 @@ from bertjax.study import StudyConfig
 from bertjax.sweep.run import run_study
 from tests.processes import finished, free_place, started
 from tests.sweep.test_killed import assert_same, write_experiment
-from tests.sweep.test_ray import contents
+from tests.sweep.test_ray import ONE_DEVICE, contents
 
 pytestmark = pytest.mark.gcs
 URL = "gs://bucket/run"
 
 EMULATOR = """
 import sys, time
-from gcp_storage_emulator.server import create_server
+from gcp_storage_emulator.server import RequestHandler, create_server
+RequestHandler.timeout = 5  # it serves one request at a time: one of a stopped process must not hold up the others
 create_server("localhost", int(sys.argv[1]), in_memory=False, data_dir=sys.argv[2], default_bucket="bucket").start()
 time.sleep(3600)
 """
@@ -57,7 +58,7 @@ def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
 def start(experiment: Path, run_dir: str, environment: Mapping[str, str], machine: Path) -> subprocess.Popen[str]:
     """A sweep on a machine, which is the folder of its caches."""
     command = [sys.executable, "-m", "bertjax", "sweep", str(experiment), "--run-dir", run_dir, "--keep-models", "all",
-               "--checkpoint-minutes", "0.005"]
+               "--checkpoint-minutes", "0.005", "--mesh", ONE_DEVICE]
     return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
                             env=os.environ | dict(environment) | {"BERTJAX_CACHE": str(machine)})
 
@@ -106,15 +107,15 @@ def test_several_processes_share_a_bucket(
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
 
-    def commands(run_dir: str, count: int = 2) -> list[list[object]]:
+    def commands(run_dir: str, count: int = 2, minutes: float = 10) -> list[list[object]]:
         several = ["--coordinator", place, "--num-processes", count, "--process-id"] if count > 1 else []
         return [["-c", f"import os, sys; os.environ['BERTJAX_CACHE'] = {str(tmp_path / f'cache{index}')!r}; "
                        "from bertjax.cli import main; main(sys.argv[1:])",
                  "sweep", experiment, "--run-dir", run_dir, "--keep-models", "all", "--mesh", "trial=2,data=2",
-                 "--checkpoint-minutes", 0.02, *several, *([index] if several else [])] for index in range(count)]
+                 "--checkpoint-minutes", minutes, *several, *([index] if several else [])] for index in range(count)]
 
     finished(commands(str(tmp_path / "local"), 1))
-    with started(commands(URL)) as running:
+    with started(commands(URL, minutes=0.02)) as running:
         while not [path for path in (tmp_path / "emulator").rglob("*manifest.json") if "checkpoints" in str(path)]:
             assert all(process.poll() is None for process in running), [process.communicate() for process in running]
             time.sleep(0.05)
@@ -133,7 +134,7 @@ def test_tasks_of_ray_share_the_bucket(
     study: StudyConfig, tmp_path: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = replace(study, methods=("none", "K", "P", "KP"), seeds=(0, 1), max_trials_per_program=2)
-    run_study(asked, tmp_path / "whole")
+    run_study(asked, tmp_path / "whole", mesh=ONE_DEVICE)
     settings = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled", "RAY_worker_niceness": "0"}
     for name, value in (environment | settings).items():
         monkeypatch.setenv(name, value)
@@ -142,7 +143,8 @@ def test_tasks_of_ray_share_the_bucket(
     for _ in range(2):
         cluster.add_node(num_cpus=1)
     command = [sys.executable, "-m", "bertjax", "sweep", str(write_experiment(asked, tmp_path)), "--run-dir", URL,
-               "--epochs", str(study.train.epochs), "--executor", "ray", "--ray-address", cluster.address]
+               "--epochs", str(study.train.epochs), "--mesh", ONE_DEVICE, "--executor", "ray",
+               "--ray-address", cluster.address]
     done = subprocess.run(command, capture_output=True, text=True)
     cluster.shutdown()
     assert done.returncode == 0, done.stderr

@@ -32,6 +32,8 @@ from bertjax.train.running import Progress
 from tests.sweep.test_killed import wait_for, write_experiment
 
 pytestmark = pytest.mark.ray
+ONE_DEVICE = "trial=1,data=1"
+"""The mesh of a machine with one device: several of a test process share its cores, and wait for each other."""
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +61,7 @@ def twelve(study: StudyConfig, tmp_path: Path) -> Path:
 def start(experiment: Path, run_dir: Path, *flags: str) -> subprocess.Popen[str]:
     """The command of a user, with a relative run directory; without other flags only a signal leaves checkpoints."""
     command = [sys.executable, "-m", "bertjax", "sweep", str(experiment), "--run-dir", run_dir.name,
-               "--checkpoint-minutes", "0", *flags]
+               "--checkpoint-minutes", "0", "--mesh", ONE_DEVICE, *flags]
     return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, cwd=run_dir.parent)
 
 
@@ -157,7 +159,7 @@ def test_one_machine_is_a_cluster_too(
     with start(experiment, tmp_path / "run", *flags, "--epochs", "6") as process:
         said = end_of(process)
     assert "program 2 of 2" in said and "(raylet)" not in said
-    run_study(asked, tmp_path / "whole")
+    run_study(asked, tmp_path / "whole", mesh=ONE_DEVICE)
     assert contents(tmp_path / "run") == contents(tmp_path / "whole")
 
 
