@@ -71,8 +71,8 @@ def test_pruned_trials_end_at_their_sparsity_and_the_others_dense(toy: Toy, eigh
 
 @pytest.mark.parametrize("steps_per_chunk", [1, 3])
 def test_chunk_length_changes_no_bit(toy: Toy, eight, steps_per_chunk: int) -> None:
-    trials, fitted, _ = eight
-    other, _ = toy.fit(trials, steps_per_chunk=steps_per_chunk, evaluate=True)
+    trials, fitted, chunks = eight
+    other, _ = toy.fit(trials, steps_per_chunk=steps_per_chunk, evaluate=True, chunks=chunks)
     assert_same_bits(fitted.groups, other.groups)
     assert_same_bits(fitted.metrics, other.metrics)
     assert_same_bits([e.logits for e in fitted.evaluations], [e.logits for e in other.evaluations])
@@ -90,10 +90,10 @@ def place_of(trial, trials) -> tuple[int, int]:
 
 
 @pytest.fixture(scope="module")
-def one_step(toy: Toy):
-    """One step of `mixed_seeds` on a partial batch, on one device."""
+def one_step(toy: Toy, eight):
+    """One step of `mixed_seeds` on a partial batch, on one device, by the program of `eight`."""
     trials = mixed_seeds(toy)
-    return trials, toy.fit(trials, only_step=toy.partial_step())[0]
+    return trials, toy.fit(trials, only_step=toy.partial_step(), chunks=eight[2])[0]
 
 
 @pytest.mark.parametrize("quantized", [False, True], ids=["float", "Q"])
@@ -109,11 +109,11 @@ def test_a_trial_alone_has_the_gradients_it_has_in_the_grid(toy: Toy, one_step, 
         assert all((share > 0.5) == ("P" in trial.methods) for share in zeros.values())
 
 
-def test_lengths_that_are_not_compiled_change_no_gradient_of_a_float_trial(toy: Toy, one_step) -> None:
+def test_lengths_that_are_not_compiled_change_no_gradient_of_a_float_trial(toy: Toy, eight) -> None:
     """A shorter batch is then padded to the next length; its rows and its dropout stay."""
     trials = mixed_seeds(toy)
     step = int(np.flatnonzero(toy.schedule().bucket == 0)[0])
-    both, one = (toy.fit(trials, only_step=step, edges=edges)[0] for edges in (EDGES, EDGES[1:]))
+    both, one = (toy.fit(trials, only_step=step, edges=edges, chunks=eight[2])[0] for edges in (EDGES, EDGES[1:]))
     for trial in (trial for trial in trials if "Q" not in trial.methods):
         assert_close(*(first_gradients(fitted, *place_of(trial, trials)) for fitted in (both, one)), 1e-6)
 
@@ -161,9 +161,10 @@ def test_groups_that_do_not_fill_the_trial_axis_are_padded_with_copies(toy: Toy,
 
 
 def test_a_diverging_trial_changes_no_other_trials_bits(toy: Toy, eight) -> None:
-    trials, calm, _ = eight
+    trials, calm, chunks = eight
     mad_ones = [trial for trial in trials if trial.methods in ("K", "P", "QP")]
-    mad, _ = toy.fit([replace(trial, learning_rate=1e30) if trial in mad_ones else trial for trial in trials])
+    mad, _ = toy.fit([replace(trial, learning_rate=1e30) if trial in mad_ones else trial for trial in trials],
+                     chunks=chunks)
     for trial in trials:
         group, index = place_of(trial, trials)
         if trial in mad_ones:
@@ -173,8 +174,8 @@ def test_a_diverging_trial_changes_no_other_trials_bits(toy: Toy, eight) -> None
 
 
 def test_an_absent_teacher_changes_no_bit_of_trials_without_distillation(toy: Toy, eight) -> None:
-    trials, taught, _ = eight
-    untaught, _ = toy.fit(trials, teacher_logits=np.full_like(toy.teacher_logits, np.nan))
+    trials, taught, chunks = eight
+    untaught, _ = toy.fit(trials, teacher_logits=np.full_like(toy.teacher_logits, np.nan), chunks=chunks)
     for trial in trials:
         group, index = place_of(trial, trials)
         same = of_trial(taught.groups[group].params, index), of_trial(untaught.groups[group].params, index)
@@ -219,9 +220,10 @@ def test_evaluation_covers_every_dev_row_in_order_whatever_the_mesh(toy: Toy, ei
 
 
 def test_a_trial_ends_with_its_best_epoch_if_that_is_asked_for(toy: Toy, eight) -> None:
-    trials, last, _ = eight
+    trials, last, chunks = eight
     scores = {1: [2.0, 1.0, 1.0, np.nan], 2: [1.0, 2.0, 1.0, 0.0]}  # by epoch: worse, better, equal, from NaN
-    best, _ = toy.fit(trials, evaluate=True, scorer=lambda evaluation: [np.array(scores[evaluation.epoch])] * 2)
+    best, _ = toy.fit(trials, evaluate=True, scorer=lambda evaluation: [np.array(scores[evaluation.epoch])] * 2,
+                      chunks=chunks)
     assert_same_bits([e.logits for e in best.evaluations], [e.logits for e in last.evaluations])
     for index, epoch in enumerate((1, 2, 1, 2)):
         wanted = best.evaluations[epoch - 1].logits[0][index]
