@@ -13,6 +13,9 @@ from typing import Any
 
 DEVICES = 4
 """Of the mesh, however many processes share it; as many as one process of the tests has."""
+ONE_DEVICE = "trial=1,data=1"
+"""The mesh of a machine with one device. Several devices share the cores here and wait for each other, which takes long
+beside the threads that write checkpoints."""
 
 
 def free_place() -> str:

@@ -17,9 +17,9 @@ import pytest
 
 from bertjax.study import StudyConfig
 from bertjax.sweep.run import run_study
-from tests.processes import finished, free_place, started
+from tests.processes import ONE_DEVICE, finished, free_place, started
 from tests.sweep.test_killed import assert_same, write_experiment
-from tests.sweep.test_ray import ONE_DEVICE, contents
+from tests.sweep.test_ray import contents
 
 pytestmark = pytest.mark.gcs
 URL = "gs://bucket/run"

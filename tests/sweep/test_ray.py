@@ -29,11 +29,10 @@ from bertjax.sweep.run_dir import RunDir
 from bertjax.sweep.session import Session
 from bertjax.sweep.view import View
 from bertjax.train.running import Progress
+from tests.processes import ONE_DEVICE
 from tests.sweep.test_killed import wait_for, write_experiment
 
 pytestmark = pytest.mark.ray
-ONE_DEVICE = "trial=1,data=1"
-"""The mesh of a machine with one device: several of a test process share its cores, and wait for each other."""
 
 
 @pytest.fixture(scope="module")

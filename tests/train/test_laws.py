@@ -72,7 +72,9 @@ def test_pruned_trials_end_at_their_sparsity_and_the_others_dense(toy: Toy, eigh
 @pytest.mark.parametrize("steps_per_chunk", [1, 3])
 def test_chunk_length_changes_no_bit(toy: Toy, eight, steps_per_chunk: int) -> None:
     trials, fitted, chunks = eight
+    compiled = dict(chunks.compiled)
     other, _ = toy.fit(trials, steps_per_chunk=steps_per_chunk, evaluate=True, chunks=chunks)
+    assert chunks.compiled == compiled  # nor is anything compiled for it
     assert_same_bits(fitted.groups, other.groups)
     assert_same_bits(fitted.metrics, other.metrics)
     assert_same_bits([e.logits for e in fitted.evaluations], [e.logits for e in other.evaluations])
