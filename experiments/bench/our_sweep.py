@@ -2,8 +2,8 @@
 
 A server: for every line of JSON on standard input, `{"methods": [...], "seeds": [...], "variant": null}`, it trains
 these trials for one pass over the rows and writes one line of JSON. `"checkpoint_seconds": 30` has it write
-checkpoints meanwhile. A program compiles and warms up at its first use
-and is kept. Model, vocabulary, batch lengths and table are those of a sweep of the task.
+checkpoints meanwhile. A program compiles and warms up at its first use; the first one and the last other one are kept.
+Model, vocabulary, batch lengths and table are those of a sweep of the task.
 """
 
 from __future__ import annotations
@@ -114,6 +114,8 @@ class Side:
         key = tuple((quantize, len(group)) for quantize, group in program.groups.items()), tuple(seeds), variant
         with other.code():
             if key not in self.programs:
+                for dropped in list(self.programs)[1:]:
+                    del self.programs[dropped]
                 self.programs[key] = program.chunks()
                 program.fit(self.programs[key], one_step_per_length(program.rows))
             chunks = self.programs[key]

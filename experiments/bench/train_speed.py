@@ -29,7 +29,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,9 @@ GOAL_OF_FEWER_LAYERS = {"peer, grouped": 4.0}
 ABLATIONS = ("backward", "optimizer", "dropout", "attention dropout", "exact gelu", "embedding gradients",
              "mask application", "mask updates", "quantization")
 ALTERNATIVES = ("trials in a loop", "trials unrolled", "layers in a loop", "whole batches", "whole vocabulary",
-                "threefry dropout", "rbg dropout", "erfc gelu", "bfloat16", "bfloat16 products")
+                "threefry dropout", "rbg dropout", "erfc gelu", "attention dropout", "dot_product_attention",
+                "bfloat16", "bfloat16 products")
+"""Attention's dropout is left out of one, to compare with the next, which has none."""
 FLAGS = {"vectors of 512 bits": "--xla_cpu_prefer_vector_width=512", "XNNPACK": "--xla_cpu_use_xnnpack=true",
          "oneDNN": "--xla_cpu_use_onednn=true"}
 """Of XLA, by what they ask for."""
@@ -79,6 +82,12 @@ class Side:
         if not line:
             raise SystemExit(f"{self.process.args} ended with exit code {self.process.wait()}")
         return {**json.loads(line), "load_before": round(load, 2)}
+
+    def end(self) -> None:
+        """Gives its memory back."""
+        assert self.process.stdin
+        self.process.stdin.close()
+        self.process.wait()
 
 
 def say(text: str) -> None:
@@ -140,29 +149,32 @@ def compare_studies(args: argparse.Namespace) -> Iterator[Round]:
 def ablate(args: argparse.Namespace) -> Iterator[Round]:
     """The sweep with each part left out."""
     ours = our_side(args, "--buckets", 2)
-    return variants(ours, {name: (ours, name) for name in ABLATIONS}, args.rounds)
+    for name in ABLATIONS:
+        yield from with_the_whole(ours, name, partial(ours.measure, methods=METHODS, seeds=[0], variant=name), args)
+    yield from with_the_whole(ours, "one plain trial", partial(ours.measure, methods=["none"], seeds=[0]), args)
 
 
 def alternatives(args: argparse.Namespace) -> Iterator[Round]:
     """The sweep with each part made in another way."""
     ours = our_side(args, "--buckets", 2)
-    flagged = {name: (our_side(args, "--buckets", 2, flags=flags), None) for name, flags in FLAGS.items()}
-    return variants(ours, {**{name: (ours, name) for name in ALTERNATIVES}, **flagged}, args.rounds)
+    for name in ALTERNATIVES:
+        yield from with_the_whole(ours, name, partial(ours.measure, methods=METHODS, seeds=[0], variant=name), args)
+    for name, flags in FLAGS.items():
+        flagged = our_side(args, "--buckets", 2, flags=flags)
+        yield from with_the_whole(ours, name, partial(flagged.measure, methods=METHODS, seeds=[0]), args)
+        flagged.end()
 
 
-def variants(ours: Side, others: Mapping[str, tuple[Side, str | None]], rounds: int) -> Iterator[Round]:
-    """The sweep as it is, each variant of it, and one plain trial alone, in turns."""
-    for number in range(rounds):
-        made = {"whole": ours.measure(methods=METHODS, seeds=[0])}
-        for name, (side, variant) in others.items():
-            made[name] = side.measure(methods=METHODS, seeds=[0], variant=variant)
-        made["one plain trial"] = ours.measure(methods=["none"], seeds=[0])
-        whole = made["whole"]
-        say(f"round {number + 1}: whole {whole['seconds']:.2f} s; compiled in {whole['compile_seconds']:.0f} s")
-        for name in (*others, "one plain trial"):
-            say(f"{100 * made[name]['seconds'] / whole['seconds']:6.1f} %, compiled in "
-                f"{100 * made[name]['compile_seconds'] / whole['compile_seconds']:4.0f} %  {name}")
-        yield made
+def with_the_whole(
+    ours: Side, name: str, other: Callable[[], dict[str, Any]], args: argparse.Namespace
+) -> Iterator[Round]:
+    """The sweep as it is and another measurement, in turns."""
+    for _ in range(args.rounds):
+        whole, made = ours.measure(methods=METHODS, seeds=[0]), other()
+        say(f"{100 * made['seconds'] / whole['seconds']:6.1f} % of {whole['seconds']:.2f} s, compiled in "
+            f"{100 * made['compile_seconds'] / whole['compile_seconds']:4.0f} % of {whole['compile_seconds']:.0f} s"
+            f"  {name}")
+        yield {"whole": whole, name: made}
 
 
 def profile(args: argparse.Namespace) -> Iterator[Round]:
@@ -218,11 +230,11 @@ def model_arguments(args: argparse.Namespace) -> list[object]:
 
 
 def ratios(rounds: Sequence[Round], base: str, field: str) -> dict[str, dict[str, float]]:
-    """Of every other side: `field` of `base` over its own (rates), or the reverse (seconds), over the rounds."""
+    """Of every other side: `field` of `base` over its own (rates), or the reverse (seconds), over its rounds."""
     made = {}
-    for name in rounds[0]:
+    for name in dict.fromkeys(name for one in rounds for name in one):
         if name != base:
-            values = [one[base][field] / one[name][field] for one in rounds]
+            values = [one[base][field] / one[name][field] for one in rounds if name in one]
             if field == "seconds":
                 values = [1 / value for value in values]
             summary = {"min": min(values), "median": statistics.median(values), "max": max(values)}

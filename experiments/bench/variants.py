@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 from unittest.mock import patch
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -126,6 +127,23 @@ def scanned(self: bert.LayerStack, hidden: jax.Array, attention_mask: jax.Array,
     return cast(jax.Array, layer.apply({"params": params[str(last)]}, hidden, attention_mask, key, 1 + 3 * last, 1))
 
 
+class LibraryAttention(attention.SelfAttention):
+    """JAX's own attention, which has no dropout of its probabilities."""
+
+    @nn.compact
+    def __call__(
+        self, hidden: jax.Array, attention_mask: jax.Array, key: DropoutKey | None = None, site: int = 0,
+        needed: int | None = None,
+    ) -> jax.Array:
+        c = self.config
+        query, key_, value = (
+            attention.dense(c.hidden_size, c, self.dot_general, self.dtype, name)(x).reshape(
+                *x.shape[:2], c.num_attention_heads, -1)
+            for x, name in ((hidden[:, :needed], "query"), (hidden, "key"), (hidden, "value")))
+        made = jax.nn.dot_product_attention(query, key_, value, mask=attention_mask[:, None, None, :])
+        return made.reshape(*query.shape[:2], c.hidden_size)
+
+
 def whole_vocabulary(inputs: TaskInputs) -> TaskInputs:
     """Every row of the word embedding is trained."""
     size = inputs.config.vocab_size
@@ -162,6 +180,7 @@ VARIANTS = {
     "threefry dropout": Variant(lambda: everywhere("dropout", jax_random("threefry2x32"))),
     "rbg dropout": Variant(lambda: everywhere("dropout", jax_random("rbg"))),
     "erfc gelu": Variant(lambda: patch.object(bert, "gelu", partial(jax.nn.gelu, approximate=False))),
+    "dot_product_attention": Variant(lambda: patch.object(attention, "SelfAttention", LibraryAttention)),
     "bfloat16": Variant(trial=partial(computed_in, dtype="bfloat16")),
     "bfloat16 products": Variant(trial=partial(computed_in, dtype="bfloat16_products")),
 }
