@@ -3,18 +3,19 @@
 One definition for training, packing and export: with b bits the scale is max|x| * (1 / (2^(b-1) - 1)), but at least
 2^-125, codes are round-half-even(x * (1 / scale)), and both sides of a product are stored as int8 whatever the bits, so
 that every pair of 2 to 8 bits lowers to s8 x s8 -> s32 (AQT's own choice for mixed bits is s32 x s32, slow on every
-device).
+device). What a gelu made counts as at least `bertjax.model.bert.GELU_DEPTH` large.
 """
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from aqt.jax.v2 import calibration
 from aqt.jax.v2 import config as aqt_config
+from aqt.jax.v2 import utils as aqt_utils
 from aqt.jax.v2.numerics import int_numerics
 from jaxtyping import Array, Float, Int8
 
@@ -32,14 +33,26 @@ def dot_general(quantize: QuantizeConfig, dtype: Dtype = "float32") -> Callable[
     """The product of the encoder's linear layers: activations per token times weights per output channel.
 
     The gradient is straight-through: that of the product of the dequantized values, in the compute type `dtype`.
-    Returns None for `jax.lax.dot_general`.
+    Returns None for `jax.lax.dot_general`, or a function of its arguments and `least_peak`, see `quantize_codes`.
     """
     rounded = dtype == "bfloat16_products"
-    if quantize.weight_bits is None or quantize.activation_bits is None:
+    bits = quantize.weight_bits, quantize.activation_bits
+    if bits[0] is None or bits[1] is None:
         return dense_product if rounded else None
+
+    def product(x: Array, weight: Array, *dimensions: Any, least_peak: float = 0.0, **rest: Any) -> Array:
+        return cast(Array, _aqt_product(*bits, rounded, least_peak)(x, weight, *dimensions, **rest))
+
+    return product
+
+
+@functools.cache
+def _aqt_product(weight_bits: int, activation_bits: int, rounded: bool, least_peak: float) -> Any:
+    """AQT's product, with gradients of operands that are rounded to bfloat16 or not."""
     made = aqt_config.config_v4(fwd_bits=8, dlhs_bits=None, drhs_bits=None)
     aqt_config.set_fwd_calibration(made, _Float32AbsMax)
-    aqt_config.set_numerics(made.fwd, _symmetric(quantize.activation_bits), _symmetric(quantize.weight_bits))
+    made.fwd.dg_quantizer.lhs.calibration = functools.partial(_Float32AbsMax, least_peak=least_peak)
+    aqt_config.set_numerics(made.fwd, _symmetric(activation_bits), _symmetric(weight_bits))
     aqt_config.set_accumulator_dtype(made, fwd_dtype=jnp.int32, dlhs_dtype=None, drhs_dtype=None)
     aqt_config.set_use_fwd_quant(made, dlhs_use_fwd_quant=True, drhs_use_fwd_quant=True)
     if rounded:  # codes of up to 8 bits are exact in bfloat16
@@ -47,13 +60,16 @@ def dot_general(quantize: QuantizeConfig, dtype: Dtype = "float32") -> Callable[
     return made
 
 
+@aqt_utils.flax_slots_kw_only_dataclass
 class _Float32AbsMax(calibration.AbsMaxCalibration):
     """Scales by the largest magnitude, in float32 also for bfloat16 operands, whose 8 bits would spoil the codes."""
+
+    least_peak: float = 0.0
 
     def get_scale_and_bias_and_sparsity(
         self, x: Array, shared_axes: Any, numerics_: Any, context: Any = None
     ) -> tuple[list[Array], list[Array], Array | None]:
-        return [_scale(x.astype(jnp.float32), numerics_.bits, shared_axes)], [], None
+        return [_scale(x.astype(jnp.float32), numerics_.bits, shared_axes, self.least_peak)], [], None
 
 
 def _symmetric(bits: int) -> int_numerics.IntSymmetric:
@@ -63,16 +79,23 @@ def _symmetric(bits: int) -> int_numerics.IntSymmetric:
 
 
 def quantize_codes(
-    x: Float[Array, "*shape"], bits: int, axis: int
+    x: Float[Array, "*shape"], bits: int, axis: int, least_peak: float = 0.0
 ) -> tuple[Int8[Array, "*shape"], Float[Array, "*shape"]]:
     """Integer codes and float32 scales of `x`, one scale per slice along `axis` (kept with length 1).
 
     An all-zero slice gets `SMALLEST_SCALE` and codes 0. The largest code is missing where the peak is below the largest
     code times that (3e-36 with 8 bits); where the scale is above 2^126, and so has no reciprocal, all codes are 0.
+
+    Args:
+        x: Any floats.
+        bits: 2 to 8.
+        axis: Along which numbers share a scale.
+        least_peak: What a slice's largest magnitude counts as at least. Of numbers that are never below minus this the
+            largest tells the scale, without the magnitudes.
     """
     x = x.astype(jnp.float32)
     bound = largest_code(bits)
-    scale = _scale(x, bits, axis)
+    scale = _scale(x, bits, axis, least_peak)
     # AQT multiplies by the reciprocal too: dividing would give other codes next to a rounding boundary.
     return jnp.clip(jnp.round(x * jax.lax.reciprocal(scale)), -bound, bound).astype(jnp.int8), scale
 
@@ -90,9 +113,14 @@ def inverse_bound(bits: int) -> np.float32:
     return np.float32(1) / np.float32(largest_code(bits))
 
 
-def _scale(x: Float[Array, "*shape"], bits: int, axis: Any) -> Float[Array, "*shape"]:
+def _scale(x: Float[Array, "*shape"], bits: int, axis: Any, least_peak: float) -> Float[Array, "*shape"]:
     peak = jnp.max(jnp.abs(x), axis=axis, keepdims=True)
-    return jnp.maximum(peak * inverse_bound(bits), SMALLEST_SCALE)
+    return jnp.maximum(peak * inverse_bound(bits), smallest_scale(bits, least_peak))
+
+
+def smallest_scale(bits: int, least_peak: float = 0.0) -> np.float32:
+    """The scale of a slice of zeros, see `quantize_codes`."""
+    return np.maximum(np.float32(least_peak) * inverse_bound(bits), SMALLEST_SCALE)
 
 
 def dequantize(

@@ -11,7 +11,8 @@ from bertjax.config import BertConfig
 from bertjax.model.dropout import DropoutKey, dropout
 
 DotGeneral = Callable[..., Array]
-"""A function with the signature of `jax.lax.dot_general`."""
+"""A function with the arguments of `jax.lax.dot_general`, and `least_peak` (0 by default), for a product to which it
+matters: no number of its left operand is below minus this, and the largest of a token counts as at least this."""
 
 
 def dense(

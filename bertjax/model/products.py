@@ -38,12 +38,13 @@ def rounded_product(
 
 def dense_product(
     x: Float[Array, "rows inputs"], weight: Float[Array, "inputs outputs"], dimension_numbers: Dimensions,
-    precision: Any = None, preferred_element_type: Any = None,
+    precision: Any = None, preferred_element_type: Any = None, least_peak: float = 0.0,
 ) -> Float[Array, "rows outputs"]:
     """The same for a linear layer, with gradients that are such products too.
 
     Args:
         dimension_numbers: Those of `x @ weight`.
+        least_peak: Of no use to floats.
     """
     assert dimension_numbers == ROWS, f"a linear layer contracts {ROWS}, got {dimension_numbers}"
     return _dense_product(x, weight)

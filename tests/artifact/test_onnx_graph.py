@@ -22,6 +22,7 @@ from bertjax.artifact.exports.onnx_graph import ZERO_POINT, Graph
 from bertjax.artifact.exports.to_onnx import saturates
 from bertjax.compress.quantize import dot_general, quantize_codes
 from bertjax.config import QuantizeConfig
+from bertjax.model.bert import GELU_DEPTH
 
 BATCH, SEQ, INPUTS, OUTPUTS = 2, 3, 9, 5
 PAIRS = ((8, 8), (2, 2), (4, 8), (8, 3))
@@ -40,16 +41,18 @@ def kernel() -> np.ndarray:
 
 
 @functools.cache
-def codes_of(bits: int, axis: int) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
+def codes_of(bits: int, axis: int, least_peak: float = 0.0) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
     """Training's codes and scales, compiled."""
-    compiled = jax.jit(lambda x: quantize_codes(x, bits, axis))
+    compiled = jax.jit(lambda x: quantize_codes(x, bits, axis, least_peak))
     return lambda x: tuple(map(np.asarray, compiled(jnp.asarray(x))))
 
 
-def layer_model(weight_bits: int, activation_bits: int, unsigned: bool, wanted: tuple[str, ...]) -> ModelProto:
+def layer_model(
+    weight_bits: int, activation_bits: int, unsigned: bool, wanted: tuple[str, ...], least_peak: float = 0.0
+) -> ModelProto:
     """Gives some of "codes", "sums" and "layer" (with its bias)."""
     graph = Graph()
-    x = graph.quantize("x", activation_bits, "layer")
+    x = graph.quantize("x", activation_bits, "layer", least_peak)
     product = graph.integer_product(x, Codes(*codes_of(weight_bits, 0)(kernel()), weight_bits), unsigned, "layer")
     layer = graph.op("Add", product, graph.weight("layer/bias", BIAS), at="layer")
     (sums,) = (node.output[0] for node in graph.nodes if node.op_type == "MatMulInteger")
@@ -65,9 +68,11 @@ def layer_model(weight_bits: int, activation_bits: int, unsigned: bool, wanted: 
 
 
 @functools.cache
-def exported(weight_bits: int, activation_bits: int, unsigned: bool, wanted: tuple[str, ...]) -> Callable[..., Outputs]:
+def exported(
+    weight_bits: int, activation_bits: int, unsigned: bool, wanted: tuple[str, ...], least_peak: float = 0.0
+) -> Callable[..., Outputs]:
     """The same with the optimizations that a user gets."""
-    made = layer_model(weight_bits, activation_bits, unsigned, wanted)
+    made = layer_model(weight_bits, activation_bits, unsigned, wanted, least_peak)
     session = onnxruntime.InferenceSession(made.SerializeToString(), providers=["CPUExecutionProvider"])
     return lambda x: tuple(session.run(None, {"x": x}))
 
@@ -102,6 +107,22 @@ def test_codes_and_sums_are_trainings_for_any_floats(weight_bits: int, activatio
         assert codes.dtype == np.uint8 and sums.dtype == np.int32
         np.testing.assert_array_equal(codes.astype(np.int16) - ZERO_POINT, expected)
         np.testing.assert_array_equal(sums, expected.astype(np.int32) @ weight.astype(np.int32))
+
+    law()
+
+
+@pytest.mark.parametrize("bits", [2, 3, 8])
+def test_codes_of_numbers_not_below_minus_the_least_peak_are_trainings(bits: int) -> None:
+    run, training = exported(8, bits, saturates(), ("codes",), GELU_DEPTH), codes_of(bits, -1, GELU_DEPTH)
+    kinds = {node.op_type for node in layer_model(8, bits, saturates(), ("codes",), GELU_DEPTH).graph.node}
+    assert "Abs" not in kinds and "ReduceMax" in kinds
+
+    @given(arrays.arrays(np.float32, ROWS, elements=st.one_of(
+        st.floats(-GELU_DEPTH, GELU_DEPTH, width=32), st.floats(-GELU_DEPTH, 2.0**120, width=32))))
+    @example(np.full(ROWS, -GELU_DEPTH, np.float32))
+    @example(np.zeros(ROWS, np.float32))
+    def law(x: np.ndarray) -> None:
+        np.testing.assert_array_equal(run(x)[0].astype(np.int16) - ZERO_POINT, training(x)[0])
 
     law()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections import Counter
+from functools import partial
 from typing import Any
 
 import jax
@@ -18,6 +19,7 @@ from bertjax.compress.quantize import (
     dequantize,
     dot_general,
     fake_quantize,
+    inverse_bound,
     quantize_codes,
     quantize_embeddings,
 )
@@ -201,6 +203,25 @@ def test_tiny_and_huge_numbers_make_no_nan(peak: float, expected: list[int]) -> 
     assert codes.tolist() == [expected] and scale >= SMALLEST_SCALE
     product = jax.jit(lambda x: dot_general(QuantizeConfig(8, 8, None))(x, jnp.eye(3), (((1,), (0,)), ((), ()))))
     np.testing.assert_allclose(product(x), np.float32(codes) * scale, rtol=1e-6)
+
+
+@pytest.mark.parametrize("bits", BITS)
+def test_numbers_not_below_minus_the_least_peak_have_their_scale_by_the_largest(bits: int) -> None:
+    least, draw = 0.1875, np.random.default_rng(bits)
+    x = np.maximum(draw.normal(size=(64, INPUTS)) * 2.0 ** draw.integers(-9, 3, (64, 1)), -least).astype(np.float32)
+    x[:3] = [[-least] * INPUTS, [0] * INPUTS, [least / 2] * INPUTS]
+    codes, scale = map(np.asarray, jax.jit(quantize_codes, static_argnums=(1, 2, 3))(x, bits, -1, least))
+    largest = x.max(-1, keepdims=True)
+    np.testing.assert_array_equal(scale, np.maximum(largest, np.float32(least)) * inverse_bound(bits))
+    assert (largest < least).sum() > 10 and (np.abs(codes) <= bound(bits)).all()
+    assert (np.abs(codes * np.float64(scale) - x) <= scale * (0.5 + 1e-4)).all()
+
+    w = draw.normal(size=(INPUTS, OUTPUTS)).astype(np.float32)
+    product = partial(dot_general(QuantizeConfig(8, bits, None)), least_peak=least)
+    w_codes, w_scale = map(np.asarray, jax.jit(quantize_codes, static_argnums=(1, 2))(w, 8, 0))
+    expected = (codes.astype(np.int32) @ w_codes.astype(np.int32)).astype(np.float32) * scale * w_scale
+    np.testing.assert_array_max_ulp(np.asarray(jax.jit(product, static_argnums=2)(x, w, (((1,), (0,)), ((), ())))),
+                                    expected, 1)
 
 
 @pytest.mark.parametrize("bits", BITS)

@@ -13,7 +13,7 @@ import pytest
 
 from bertjax.config import BertConfig
 from bertjax.model.attention import query_key_products
-from bertjax.model.bert import Inputs, gelu, init_params, logits_fn
+from bertjax.model.bert import GELU_DEPTH, Inputs, gelu, init_params, logits_fn
 from bertjax.model.dropout import DropoutKey, dropout_key
 from bertjax.model.layout import param_shapes
 from bertjax.params import Params, nest, paths
@@ -167,6 +167,14 @@ def test_query_key_products_have_the_gradients_of_the_einsum() -> None:
     plain = jax.grad(lambda q, k: jnp.sum(weight * jnp.einsum("bqhd,bkhd->bhqk", q, k)), argnums=(0, 1))(query, key)
     for one, other in zip(ours, plain, strict=True):
         np.testing.assert_allclose(one, other, **CLOSE)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_no_gelu_is_below_its_depth(dtype: jnp.dtype) -> None:
+    every = np.arange(2**16, dtype=np.uint16).view(jnp.bfloat16).astype(np.float32)
+    near = np.linspace(-1, -0.5, 2**16, dtype=np.float32)
+    for x in (every[np.isfinite(every)], near):
+        assert -GELU_DEPTH <= float(jax.jit(gelu)(jnp.asarray(x, dtype)).min()) < -0.169
 
 
 def test_gelu_is_exact_with_its_gradient_also_in_the_tails() -> None:

@@ -11,6 +11,7 @@ import bertjax
 from bertjax.artifact.codes import model_codes
 from bertjax.artifact.exports.onnx_graph import Graph, QuantizedActivation
 from bertjax.artifact.load import Model
+from bertjax.model.bert import GELU_DEPTH
 from bertjax.params import paths
 
 OPSET = 17
@@ -109,7 +110,7 @@ class _Bert:
         hidden = self.layer_norm(graph.op("Add", made, residual, at=f"{at}/attention/output"), f"{at}/attention/output")
         inner = self.linear(self.prepared(hidden, f"{at}/intermediate"), f"{at}/intermediate/dense")
         inner = self.gelu(inner, f"{at}/intermediate")
-        made = self.linear(self.prepared(inner, f"{at}/output"), f"{at}/output/dense")
+        made = self.linear(self.prepared(inner, f"{at}/output", GELU_DEPTH), f"{at}/output/dense")
         return self.layer_norm(graph.op("Add", made, hidden, at=f"{at}/output"), f"{at}/output")
 
     def attend(self, hidden: str, bias: str, at: str, first_only: bool) -> str:
@@ -138,14 +139,14 @@ class _Bert:
         shape = self.graph.integers(0, 0, heads, self.config.hidden_size // heads)
         return self.graph.op("Transpose", self.graph.op("Reshape", x, shape, at=at), at=at, perm=[0, 2, 1, 3])
 
-    def prepared(self, x: str, at: str) -> str | QuantizedActivation:
+    def prepared(self, x: str, at: str, least_peak: float = 0.0) -> str | QuantizedActivation:
         """An activation as the linear layers read it: quantized, or as it is."""
         bits = self.quantize.activation_bits
         if bits is None:
             return x
         if self.static is not None:
             return self.graph.fake_quantize(x, self.static[at], f"{at}/quantize")
-        made = self.graph.quantize(x, bits, f"{at}/quantize")
+        made = self.graph.quantize(x, bits, f"{at}/quantize", least_peak)
         self.scales[at] = made.scale
         return made
 

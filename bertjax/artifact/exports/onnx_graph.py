@@ -1,7 +1,7 @@
 """A graph of ONNX operators in the making, and the linear layers of a BERT in it, float or integer.
 
 The integer product is `bertjax.compress.quantize`'s, operation by operation: an activation's codes are
-round-half-even(x * (1 / scale)) with scale = max|x| * (1 / bound), but at least `SMALLEST_SCALE`; int32 sums of
+round-half-even(x * (1 / scale)) with scale = max|x| * (1 / bound), but at least `smallest_scale`; int32 sums of
 products; then times the weights' scale, times the activations' (training multiplies by these in the other order).
 """
 
@@ -15,7 +15,7 @@ from jaxtyping import Float
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from bertjax.artifact.codes import Codes
-from bertjax.compress.quantize import SMALLEST_SCALE, inverse_bound
+from bertjax.compress.quantize import inverse_bound, smallest_scale
 
 ZERO_POINT = 128
 """Code 0 as stored in uint8. ONNX Runtime multiplies uint8 by int8 several times faster than int8 by int8."""
@@ -80,11 +80,16 @@ class Graph:
         """[batch, seq, ...] to [batch, 1, ...]."""
         return self.slice(x, self.integers(1), 1, at)
 
-    def quantize(self, x: str, bits: int, at: str) -> QuantizedActivation:
-        """Codes and scales of an activation [batch, seq, features], one scale per token."""
-        peak = self.op("ReduceMax", self.op("Abs", x, at=at), at=at, axes=[-1], keepdims=1)
+    def quantize(self, x: str, bits: int, at: str, least_peak: float = 0.0) -> QuantizedActivation:
+        """Codes and scales of an activation [batch, seq, features], one scale per token.
+
+        Args:
+            least_peak: Above 0 where no number is below minus this, see `bertjax.compress.quantize.quantize_codes`.
+        """
+        sizes = x if least_peak else self.op("Abs", x, at=at)
+        peak = self.op("ReduceMax", sizes, at=at, axes=[-1], keepdims=1)
         scale = self.op("Mul", peak, self.value(inverse_bound(bits)), at=at)
-        scale = self.op("Clip", scale, self.value(SMALLEST_SCALE), at=at)
+        scale = self.op("Clip", scale, self.value(smallest_scale(bits, least_peak)), at=at)
         inverse = self.op("Reciprocal", scale, at=at)
         # By a scale of 1 the operator rounds half to even, shifts and stores in one pass. Were it given the real
         # scales it would divide, which gives other codes next to a rounding boundary.

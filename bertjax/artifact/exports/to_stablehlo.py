@@ -108,8 +108,8 @@ def _leaves_and_product(
     if bits is None:
         return leaves, None
 
-    def product(x: Array, kernel: Array, dimensions: Any, **_: Any) -> Array:
-        (x_codes, x_scale), (codes, scale) = quantize_codes(x, bits, -1), kernels[id(kernel)]
+    def product(x: Array, kernel: Array, dimensions: Any, least_peak: float = 0.0, **_: Any) -> Array:
+        (x_codes, x_scale), (codes, scale) = quantize_codes(x, bits, -1, least_peak), kernels[id(kernel)]
         sums = jax.lax.dot_general(x_codes, codes, dimensions, preferred_element_type=jnp.int32)
         return sums.astype(jnp.float32) * x_scale * scale
 
