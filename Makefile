@@ -8,11 +8,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --progress-bar off -c constraints.txt
 PYTEST := $(BIN)/python -m pytest
+# The plugin lies apart: where it is installed, JAX looks for a GPU whenever it starts.
+CUDA_PLUGIN := $(VENV)/cuda
+CUDA_PYTEST := PYTHONPATH=$(CUDA_PLUGIN) JAX_PLATFORMS=cpu $(PYTEST)
 TPU_PYTEST := TPU_SKIP_MDS_QUERY=1 TPU_WORKER_HOSTNAMES=localhost $(PYTEST)
 INSTALLED := $(VENV)/.installed-test
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow faults check parity tpu tpu-large gcs hosts ray wheel clean
+.PHONY: help demo test test-slow faults check parity tpu tpu-large cuda gcs hosts ray wheel clean
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 
@@ -26,7 +29,7 @@ test: $(INSTALLED)  ## run the default tests
 	@$(PYTEST) -n auto --dist loadfile $(TEST_FLAGS)
 
 test-slow: $(INSTALLED)  ## run the tests that take longer
-	@$(PYTEST) -m "slow and not parity and not tpu" $(TEST_FLAGS)
+	@$(PYTEST) -m "slow and not parity and not tpu and not cuda" $(TEST_FLAGS)
 
 faults: $(INSTALLED)  ## kill a study at random moments, again and again, and compare it with one that never was
 	@$(PYTEST) -s -m slow tests/sweep/test_killed.py $(TEST_FLAGS)
@@ -44,6 +47,9 @@ tpu: $(VENV)/.installed-tpu  ## compile for a TPU, without one, by libtpu, which
 
 tpu-large: $(VENV)/.installed-tpu  ## compile BERT-large for a TPU too, and with full effort, which takes long
 	@$(TPU_PYTEST) -m "tpu and slow" $(TEST_FLAGS)
+
+cuda: $(VENV)/.installed-cuda  ## compile for NVIDIA's GPUs, without one, by JAX's plugin for CUDA, which this installs
+	@$(CUDA_PYTEST) -m cuda $(TEST_FLAGS)
 
 gcs: $(VENV)/.installed-gcs  ## sweep into gs://, of an emulator, which this installs
 	@$(PYTEST) -m "gcs and not ray" $(TEST_FLAGS)
@@ -89,6 +95,11 @@ $(VENV)/.installed-torch: $(INSTALLED)
 
 $(VENV)/.installed-tpu: $(INSTALLED)
 	@$(PIP_INSTALL) -e '.[test,tpu]'
+	@touch $@
+
+$(VENV)/.installed-cuda: $(INSTALLED)
+	@rm -rf $(CUDA_PLUGIN)
+	@$(PIP_INSTALL) --no-deps --target $(CUDA_PLUGIN) jax-cuda13-plugin jax-cuda13-pjrt
 	@touch $@
 
 $(VENV)/.installed-gcs: $(INSTALLED)

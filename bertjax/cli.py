@@ -100,14 +100,18 @@ class StderrHandler(logging.StreamHandler):
         return sys.stderr
 
 
+DETERMINISTIC = "xla_gpu_deterministic_ops"
+"""XLA's option: on GPUs it sums in one order, and does not choose kernels by how fast they are just now."""
+
+
 def prepare_process(deterministic: bool = False) -> None:
     """Settings that must stand before JAX and transformers are imported; what the user has set stays.
 
     Args:
-        deterministic: XLA for GPUs sums in one order, and does not choose kernels by how fast they are just now.
+        deterministic: See `DETERMINISTIC`.
     """
     if deterministic:
-        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true".lstrip()
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --{DETERMINISTIC}=true".lstrip()
     cache = Path(os.environ.get("BERTJAX_CACHE", "~/.cache/bertjax")).expanduser()
     # Compiled programs stay on disk, so that a second run of a study starts training at once.
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache / "xla"))
@@ -143,6 +147,8 @@ def run(command: Command) -> None:
                 run_sweep(study, command.run_dir, keep_models="all", mesh=command.mesh,
                           checkpoint_minutes=command.checkpoint_minutes, tensorboard=command.tensorboard)
         case Plan():
+            if command.compile:  # for devices that need not be here: JAX is to look for none
+                os.environ.setdefault("JAX_PLATFORMS", "cpu")
             from bertjax.sweep.compiled_plan import compile_largest
             from bertjax.sweep.forecast import describe_plan
             compiler = compile_largest if command.compile else None

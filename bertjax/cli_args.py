@@ -79,8 +79,8 @@ class Plan(StudyOptions):
     device: str = "cpu"
     """What it is estimated for: cpu:CORES, a100:N, h100:N, h200:N, v5e:AxB, v6e:AxB, v4:AxBxC or v5p:AxBxC."""
     compile: bool = False
-    """For a TPU slice: compile the heaviest program of each model by libtpu, without a TPU, and say its bytes and FLOPs
-    (minutes; needs the extra tpu)."""
+    """For a TPU slice or GPUs: compile the heaviest program of each model, without such a device, and say its bytes
+    (minutes; needs the extra tpu, or JAX's plugin for CUDA)."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What a TPU's compiler says of a plan's programs: compiled ahead of time, without a TPU and without data."""
+"""What a TPU's or GPU's compiler says of a plan's programs: compiled ahead of time, without a device or data."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import jax
 from bertjax.config import require
 from bertjax.data.tasks import find_task
 from bertjax.sweep.forecast import PlanRow
-from bertjax.train.ahead import DataShape, device_cost, lower_train_chunk, topology_mesh
+from bertjax.train.ahead import CARDS, DataShape, device_cost, lower_train_chunk, topology_mesh
 from bertjax.train.program import program_spec
 from bertjax.train.tiles import tile_padding
 from bertjax.train.trial import orders_of
@@ -31,16 +31,16 @@ def compile_largest(rows: Iterable[PlanRow], name: str) -> list[str]:
 
     Args:
         rows: A plan for the slice.
-        name: A TPU slice such as v5e:2x4.
+        name: A TPU slice such as v5e:2x4, or GPUs such as h200:8.
 
     Returns:
-        A line for each model: bytes and FLOPs of one chip, and what fills up the tiles of its memory.
+        A line for each model: bytes of one device; of a TPU also FLOPs, and what fills up the tiles of its memory.
 
     Raises:
-        InputError: Not a TPU slice, or `libtpu` is not installed.
+        InputError: Neither, or the compiler is not installed.
     """
-    require(name.startswith("v"), f"--compile needs a TPU slice such as --device v5e:2x4, got {name!r}: for other "
-                                  "devices no compiler works without one")
+    require(not name.startswith("cpu"), f"--compile needs a TPU slice or GPUs, such as --device v5e:2x4 or h200, got "
+                                        f"{name!r}: a sweep compiles for the CPU itself")
     largest: dict[str, PlanRow] = {}
     for row in rows:
         if row.model not in largest or row.layout.bytes_per_device > largest[row.model].layout.bytes_per_device:
@@ -68,12 +68,18 @@ def _line(row: PlanRow, name: str) -> str:
     log.info("%s, %s: compiling a program of %s for %s", row.model, program.task,
              number_of("trial", len(program.trials)), name)
     compiled = compile_row(row, name)
-    cost, tiles = device_cost(compiled), tile_padding(compiled.as_text())
-    formula = row.layout.bytes_per_device
-    return (f"  {row.model} on {program.task}, {number_of('trial', len(program.trials))}, {length} tokens: "
-            f"{cost.peak_bytes / 1e6:,.0f} MB of each chip at most (formula {formula / 1e6:,.0f} MB), "
-            f"{cost.step_flops / 1e9:,.0f} GFLOPs a step and chip, compiled in {time.perf_counter() - start:.0f} s; "
-            f"tiles add {100 * tiles.arguments:.1f} % to its arguments, {100 * tiles.results:.0f} % to what it writes")
+    cost, formula = device_cost(compiled), row.layout.bytes_per_device
+    what = f"  {row.model} on {program.task}, {number_of('trial', len(program.trials))}, {length} tokens"
+    most = f"{cost.peak_bytes / 1e6:,.0f} MB of each {'GPU' if is_gpu(name) else 'chip'} at most"
+    said = f"{what}: {most} (formula {formula / 1e6:,.0f} MB)"
+    if cost.step_flops is not None:
+        said += f", {cost.step_flops / 1e9:,.0f} GFLOPs a step and chip"
+    said += f", compiled in {time.perf_counter() - start:.0f} s"
+    if is_gpu(name):
+        return said
+    tiles = tile_padding(compiled.as_text())
+    return (f"{said}; tiles add {100 * tiles.arguments:.1f} % to its arguments, {100 * tiles.results:.0f} % to what it "
+            "writes")
 
 
 def compile_row(row: PlanRow, name: str) -> Any:
@@ -84,4 +90,9 @@ def compile_row(row: PlanRow, name: str) -> Any:
                      len(orders_of(program.trials)))
     mesh = topology_mesh(name, row.layout.mesh)
     lowered = lower_train_chunk(spec, mesh, program.group_sizes, data, max(known.edges))
-    return lowered.compile(LEAST_EFFORT)
+    return lowered.compile({} if is_gpu(name) else LEAST_EFFORT)
+
+
+def is_gpu(name: str) -> bool:
+    """Whether `h200:8` and the like names GPUs."""
+    return name.partition(":")[0] in CARDS

@@ -143,8 +143,9 @@ def _costs(study: StudyConfig, rows: list[PlanRow], kind: Device, chips: int) ->
 
 def _ask_the_compiler(kind: Device) -> list[str]:
     """How to know more than the formula."""
-    said = "--compile: the bytes and FLOPs of the heaviest programs by the TPU's compiler, without a TPU"
-    return [said] if kind.platform == "tpu" else []
+    said = {"tpu": "--compile: the bytes and FLOPs of the heaviest programs by the TPU's compiler, without a TPU",
+            "gpu": "--compile: the bytes of the heaviest programs by the GPU's compiler, without a GPU"}
+    return [said[kind.platform]] if kind.platform in said else []
 
 
 def _memory(rows: list[PlanRow], devices: Devices) -> list[str]:

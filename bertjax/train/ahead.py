@@ -1,7 +1,7 @@
 """Programs compiled ahead of time, from shapes alone: no parameters, no data, and no device that has to be here.
 
-A topology stands for a TPU slice. Its compiler runs on any machine with `libtpu`, and what it says of memory and cost
-holds for one chip of the slice.
+A topology stands for a TPU slice or for GPUs of one host. Their compilers run on any machine: `libtpu` for TPUs, JAX's
+plugin for CUDA for NVIDIA's GPUs. What they say of memory and cost holds for one device.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,16 +35,66 @@ AHEAD_ENVIRONMENT = {
     "TPU_WORKER_HOSTNAMES": "localhost",
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # there is no TPU to keep other processes from
 }
+CUDA_PLUGINS = ("jax_plugins.xla_cuda13", "jax_plugins.xla_cuda12")
+
+ATOMIC_SCATTERS = re.compile(r"^(?!.*unique_indices=true).* scatter\(.*$", re.MULTILINE)
+"""In the HLO for a GPU: sums in the order in which threads happen to come, of which `--deterministic` leaves none."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """What the compiler asks of an NVIDIA GPU, by its datasheet and CUDA's documentation of its compute capability."""
+
+    kind: str
+    """As JAX calls it."""
+    capability: int
+    """The major number of its compute capability; the minor one is 0."""
+    cores: int
+    """Streaming multiprocessors."""
+    floats_per_core: int
+    """Float32 units of each."""
+    shared_bytes: int
+    """Shared memory of a core; a block may have all but 1 KiB of it."""
+    cache_bytes: int
+    clock_ghz: float
+    memory_bytes: int
+    bytes_per_second: int
+
+    def target(self) -> str:
+        """XLA's description of it, in the text form of its protocol buffers."""
+        return f"""gpu_device_info {{
+  cuda_compute_capability {{ major: {self.capability} }} core_count: {self.cores} fpus_per_core: {self.floats_per_core}
+  clock_rate_ghz: {self.clock_ghz} l2_cache_size: {self.cache_bytes}
+  device_memory_size: {self.memory_bytes} memory_bandwidth: {self.bytes_per_second}
+  shared_memory_per_core: {self.shared_bytes} shared_memory_per_block: 49152
+  shared_memory_per_block_optin: {self.shared_bytes - 1024}
+  registers_per_core_limit: 65536 registers_per_block_limit: 65536
+  threads_per_warp: 32 threads_per_block_limit: 1024 threads_per_core_limit: 2048
+  block_dim_limit_x: 2147483647 block_dim_limit_y: 65535 block_dim_limit_z: 65535
+}}
+platform_name: "CUDA" dnn_version_info {{ major: 9 minor: 8 }} device_description_str: "{self.kind}"
+"""
+
+
+CARDS: Mapping[str, Card] = {
+    "a100": Card("NVIDIA A100-SXM4-80GB", 8, 108, 64, 164 * 1024, 40 * 2**20, 1.41, 80 * 2**30, 2_039_000_000_000),
+    "h100": Card("NVIDIA H100 80GB HBM3", 9, 132, 128, 228 * 1024, 50 * 2**20, 1.98, 80 * 2**30, 3_350_000_000_000),
+    "h200": Card("NVIDIA H200", 9, 132, 128, 228 * 1024, 50 * 2**20, 1.98, 141 * 10**9, 4_800_000_000_000),
+}
 
 
 def topology_devices(name: str) -> Sequence[jax.Device]:
-    """The devices of a TPU slice such as `v5e:2x4` (also v4, v5p, v6e), to compile for, not to run on.
+    """The devices of a TPU slice such as `v5e:2x4` (also v4, v5p, v6e), or GPUs such as `h200` and `h100:8`.
 
-    Sets what `libtpu` needs to start without a TPU in this process's environment, unless it is set already.
+    They are there to compile for, not to run on. Sets what `libtpu` needs to start without a TPU in this process's
+    environment, unless it is set already; for GPUs that are not here JAX must have started with `JAX_PLATFORMS=cpu`.
 
     Raises:
-        InputError: `libtpu` is not installed, or knows no such slice.
+        InputError: The compiler is not installed, or knows no such devices.
     """
+    kind, _, number = name.partition(":")
+    if kind in CARDS and re.fullmatch(r"[1-9]\d*", number or "1"):
+        return _gpus(CARDS[kind], int(number or "1"), name)
     require(re.fullmatch(r"\w+:\d+(x\d+)+", name) is not None, f"a TPU slice must read like v5e:2x4, got {name!r}")
     for key, value in AHEAD_ENVIRONMENT.items():
         os.environ.setdefault(key, value)
@@ -56,8 +107,23 @@ def topology_devices(name: str) -> Sequence[jax.Device]:
         raise InputError(f"{name} must be a TPU slice that libtpu knows, such as v5e:2x4 ({reason})") from None
 
 
+def _gpus(card: Card, count: int, name: str) -> Sequence[jax.Device]:
+    """GPUs of one host."""
+    found = None
+    for plugin in CUDA_PLUGINS:
+        with suppress(ModuleNotFoundError):  # where nothing at all is plugged in
+            found = found or importlib.util.find_spec(plugin)
+    require(found is not None, f"to compile for {name}, JAX's plugin for CUDA must be installed, of JAX's own version: "
+                               f"pip install jax-cuda13-plugin=={jax.__version__}")
+    try:
+        return topologies.get_topology_desc(name, platform="cuda", target_config=card.target(),
+                                            topology=f"1x1x{count}").devices
+    except NotImplementedError:  # JAX has looked for a GPU, found none, and gone on without the plugin
+        raise InputError(f"to compile for {name} without a GPU, JAX must start with JAX_PLATFORMS=cpu") from None
+
+
 def topology_mesh(name: str, shape: tuple[int, int]) -> Mesh:
-    """A mesh of `trial` × `data` devices of a TPU slice. Raises `InputError` as `topology_devices` does."""
+    """A mesh of `trial` × `data` devices that need not be here. Raises `InputError` as `topology_devices` does."""
     return make_mesh(shape, topology_devices(name))
 
 
@@ -146,19 +212,19 @@ class DeviceCost:
     peak_bytes: int
     """Most of the device's memory in use at once: arguments, results, gradients, activations."""
     code_bytes: int
-    step_flops: float
-    """Operations of one step: the loop over steps is counted once, because their number is traced."""
-    step_bytes: float
-    """Bytes that one step reads and writes."""
+    step_flops: float | None
+    """Operations of one step: the loop over steps is counted once, because their number is traced. None for GPUs."""
+    step_bytes: float | None
+    """Bytes that one step reads and writes. None for GPUs."""
 
 
 def device_cost(compiled: Any) -> DeviceCost:
     """Reads the memory and cost analysis of a compiled train chunk."""
-    memory, cost = compiled.memory_analysis(), compiled.cost_analysis()
+    memory, cost = compiled.memory_analysis(), compiled.cost_analysis() or {}
     return DeviceCost(
         argument_bytes=memory.argument_size_in_bytes,
         peak_bytes=memory.peak_memory_in_bytes,
         code_bytes=memory.generated_code_size_in_bytes,
-        step_flops=cost["flops"],
-        step_bytes=cost["bytes accessed"],
+        step_flops=cost.get("flops"),
+        step_bytes=cost.get("bytes accessed"),
     )

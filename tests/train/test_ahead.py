@@ -21,7 +21,7 @@ import pytest
 from bertjax.config import FLOAT, InputError
 from bertjax.model.sizes import size_config
 from bertjax.params import count
-from bertjax.train.ahead import DataShape, lower_train_chunk, topology_devices, train_arguments
+from bertjax.train.ahead import ATOMIC_SCATTERS, DataShape, lower_train_chunk, topology_devices, train_arguments
 from bertjax.train.hlo import Product, ProgramFacts, parse, read_program
 from bertjax.train.memory import state_bytes, step_bytes
 from bertjax.train.mesh import make_mesh
@@ -135,6 +135,19 @@ def test_without_libtpu_one_line_says_what_to_install(monkeypatch: pytest.Monkey
     monkeypatch.setitem(sys.modules, "libtpu", None)
     with pytest.raises(InputError, match=r"v5e:2x4.*bertjax\[tpu\]"):
         topology_devices("v5e:2x4")
+
+
+def test_without_the_plugin_for_cuda_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bertjax.train.ahead.CUDA_PLUGINS", ("no_such_plugins.at_all", "json.none"))
+    with pytest.raises(InputError, match=rf"h200:8.*pip install jax-cuda13-plugin=={jax.__version__}$"):
+        topology_devices("h200:8")
+
+
+def test_atomic_scatters_are_those_whose_places_may_be_the_same() -> None:
+    sums = "  ROOT %scatter-add.1 = f32[4,8]{1,0} scatter(%a, %b, %c), index_vector_dim=1, to_apply=%add"
+    placed = "  %scatter.2 = f32[4,8]{1,0} scatter(%a, %b, %c), index_vector_dim=1, unique_indices=true, to_apply=%set"
+    other = "  %reduce-scatter.3 = f32[4]{0} reduce-scatter(%a), to_apply=%add"
+    assert ATOMIC_SCATTERS.findall("\n".join((placed, sums, other))) == [sums]
 
 
 @pytest.mark.slow
