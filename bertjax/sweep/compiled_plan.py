@@ -13,7 +13,8 @@ import jax
 from bertjax.config import require
 from bertjax.data.tasks import find_task
 from bertjax.sweep.forecast import PlanRow
-from bertjax.train.ahead import CARDS, DataShape, device_cost, lower_train_chunk, topology_mesh
+from bertjax.train.ahead import DataShape, device_cost, lower_train_chunk, topology_mesh
+from bertjax.train.cards import CARDS
 from bertjax.train.program import program_spec
 from bertjax.train.tiles import tile_padding
 from bertjax.train.trial import orders_of

@@ -17,7 +17,6 @@ from bertjax.sweep.experiments import load_study
 from bertjax.sweep.forecast import describe_plan
 from bertjax.train.ahead import (
     ATOMIC_SCATTERS,
-    CARDS,
     DataShape,
     device_cost,
     lower_train_chunk,
@@ -25,6 +24,7 @@ from bertjax.train.ahead import (
     topology_mesh,
     train_arguments,
 )
+from bertjax.train.cards import CARDS
 from bertjax.train.hlo import read_program
 from bertjax.train.mesh import make_mesh
 from bertjax.train.step import ProgramSpec
