@@ -8,9 +8,6 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --progress-bar off -c constraints.txt
 PYTEST := $(BIN)/python -m pytest
-# The plugin lies apart: where it is installed, JAX looks for a GPU whenever it starts.
-CUDA_PLUGIN := $(VENV)/cuda
-CUDA_PYTEST := PYTHONPATH=$(CUDA_PLUGIN) JAX_PLATFORMS=cpu $(PYTEST)
 TPU_PYTEST := TPU_SKIP_MDS_QUERY=1 TPU_WORKER_HOSTNAMES=localhost $(PYTEST)
 INSTALLED := $(VENV)/.installed-test
 
@@ -49,7 +46,7 @@ tpu-large: $(VENV)/.installed-tpu  ## compile BERT-large for a TPU too, and with
 	@$(TPU_PYTEST) -m "tpu and slow" $(TEST_FLAGS)
 
 cuda: $(VENV)/.installed-cuda  ## compile for NVIDIA's GPUs, without one, by JAX's plugin for CUDA, which this installs
-	@$(CUDA_PYTEST) -m cuda $(TEST_FLAGS)
+	@PYTHONPATH=$(VENV)/cuda JAX_PLATFORMS=cpu $(PYTEST) -m cuda $(TEST_FLAGS)
 
 gcs: $(VENV)/.installed-gcs  ## sweep into gs://, of an emulator, which this installs
 	@$(PYTEST) -m "gcs and not ray" $(TEST_FLAGS)
@@ -97,9 +94,10 @@ $(VENV)/.installed-tpu: $(INSTALLED)
 	@$(PIP_INSTALL) -e '.[test,tpu]'
 	@touch $@
 
+# The plugin lies apart: where it is installed, JAX looks for a GPU whenever it starts.
 $(VENV)/.installed-cuda: $(INSTALLED)
-	@rm -rf $(CUDA_PLUGIN)
-	@$(PIP_INSTALL) --no-deps --target $(CUDA_PLUGIN) jax-cuda13-plugin jax-cuda13-pjrt
+	@rm -rf $(VENV)/cuda
+	@$(PIP_INSTALL) --no-deps --target $(VENV)/cuda jax-cuda13-plugin jax-cuda13-pjrt
 	@touch $@
 
 $(VENV)/.installed-gcs: $(INSTALLED)

@@ -83,7 +83,7 @@ def quantize_codes(
 ) -> tuple[Int8[Array, "*shape"], Float[Array, "*shape"]]:
     """Integer codes and float32 scales of `x`, one scale per slice along `axis` (kept with length 1).
 
-    An all-zero slice gets `SMALLEST_SCALE` and codes 0. The largest code is missing where the peak is below the largest
+    An all-zero slice gets `smallest_scale` and codes 0. The largest code is missing where the peak is below the largest
     code times that (3e-36 with 8 bits); where the scale is above 2^126, and so has no reciprocal, all codes are 0.
 
     Args:

@@ -51,7 +51,7 @@ class Embeddings(Part):
 
 
 GELU_DEPTH = 0.1875
-"""No gelu is below minus this: its minimum is -0.16997, and in bfloat16 within two percent of that."""
+"""No gelu is below minus this, nor as it is rounded in bfloat16: its minimum is -0.16997."""
 
 
 def gelu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:

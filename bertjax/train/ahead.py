@@ -10,7 +10,6 @@ import importlib.util
 import os
 import re
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,17 +67,21 @@ def topology_devices(name: str) -> Sequence[jax.Device]:
 
 def _gpus(card: Card, count: int, name: str) -> Sequence[jax.Device]:
     """GPUs of one host."""
-    found = None
-    for plugin in CUDA_PLUGINS:
-        with suppress(ModuleNotFoundError):  # where nothing at all is plugged in
-            found = found or importlib.util.find_spec(plugin)
-    require(found is not None, f"to compile for {name}, JAX's plugin for CUDA must be installed, of JAX's own version: "
-                               f"pip install jax-cuda13-plugin=={jax.__version__}")
+    require(any(map(_installed, CUDA_PLUGINS)), f"to compile for {name}, JAX's plugin for CUDA must be installed, of "
+                                                f"JAX's own version: pip install jax-cuda13-plugin=={jax.__version__}")
     try:
         return topologies.get_topology_desc(name, platform="cuda", target_config=card.target(),
                                             topology=f"1x1x{count}").devices
-    except NotImplementedError:  # JAX has looked for a GPU, found none, and gone on without the plugin
-        raise InputError(f"to compile for {name} without a GPU, JAX must start with JAX_PLATFORMS=cpu") from None
+    except NotImplementedError:  # so JAX says that it has started without the plugin
+        raise InputError(f"to compile for {name}, JAX's plugin for CUDA must be of JAX's version, {jax.__version__}, "
+                         "and JAX must start with JAX_PLATFORMS=cpu if there is no GPU") from None
+
+
+def _installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # nor is its package
+        return False
 
 
 def topology_mesh(name: str, shape: tuple[int, int]) -> Mesh:

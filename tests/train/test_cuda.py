@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -12,9 +16,6 @@ import pytest
 from bertjax.cli import DETERMINISTIC
 from bertjax.config import FLOAT, InputError, QuantizeConfig
 from bertjax.model.sizes import size_config
-from bertjax.sweep.compiled_plan import compile_largest
-from bertjax.sweep.experiments import load_study
-from bertjax.sweep.forecast import describe_plan
 from bertjax.train.ahead import (
     ATOMIC_SCATTERS,
     DataShape,
@@ -40,7 +41,6 @@ SHAPE = (2, 2)
 @pytest.fixture(scope="module")
 def lowered() -> Any:
     """For four GPUs; products at the precision that runs use."""
-    pytest.importorskip("jax_plugins.xla_cuda13", reason="jax-cuda13-plugin is not installed (make cuda)")
     with jax.default_matmul_precision("default"):
         return lower_train_chunk(SPEC, topology_mesh("h200:4", SHAPE), GROUPS, DATA, length=64)
 
@@ -79,8 +79,11 @@ def test_deterministic_leaves_no_sum_whose_order_is_chance(lowered: Any, compile
 
 
 def test_a_plan_is_compiled_for_a_gpu() -> None:
-    study = replace(load_study("movva2022"), sizes=("tiny",), tasks=("rte",), methods=("none",))
-    head, line = describe_plan(study, device="h100", compiler=compile_largest).splitlines()[-2:]
+    """Also where nobody has told JAX that there is no GPU."""
+    command = [sys.executable, "-m", "bertjax", "plan", "movva2022", "--sizes", "tiny", "--tasks", "rte", "--methods",
+               "none", "--device", "h100", "--compile"]
+    done = subprocess.run(command, env=without_platform(), capture_output=True, text=True, check=True)
+    head, line = done.stdout.splitlines()[-2:]
     assert "compiled for h100" in head
     found = re.fullmatch(r"  tiny on rte, 6 trials, 128 tokens: ([\d,]+) MB of each GPU at most "
                          r"\(formula ([\d,]+) MB\), compiled in \d+ s", line)
@@ -88,13 +91,28 @@ def test_a_plan_is_compiled_for_a_gpu() -> None:
     assert 0.4 < float(found[1].replace(",", "")) / float(found[2].replace(",", "")) < 1.2
 
 
+def without_platform() -> dict[str, str]:
+    """The environment of a user who has set nothing."""
+    return {name: value for name, value in os.environ.items() if name not in ("JAX_PLATFORMS", "XLA_FLAGS")}
+
+
+@pytest.mark.skipif(Path("/dev/nvidia0").exists(), reason="JAX starts with its plugin where there is a GPU")
+def test_where_jax_has_started_without_its_plugin_one_line_says_how_to_start_it() -> None:
+    program = ("import jax\nfrom bertjax.config import InputError\nfrom bertjax.train.ahead import topology_devices\n"
+               "jax.devices()\ntry:\n  topology_devices('h200:2')\nexcept InputError as error:\n  print(error)")
+    done = subprocess.run([sys.executable, "-c", program], env=without_platform(), capture_output=True, text=True,
+                          check=True)
+    assert done.stdout == (f"to compile for h200:2, JAX's plugin for CUDA must be of JAX's version, {jax.__version__}, "
+                           "and JAX must start with JAX_PLATFORMS=cpu if there is no GPU\n")
+
+
 @pytest.mark.parametrize("name", sorted(CARDS))
 def test_a_card_is_described_as_its_compiler_understands_it(name: str) -> None:
     devices = topology_devices(f"{name}:2")
     assert [device.device_kind for device in devices] == [CARDS[name].kind] * 2
     argument = jax.ShapeDtypeStruct((256, 256), "float32", sharding=jax.sharding.SingleDeviceSharding(devices[0]))
-    text = jax.jit(lambda x: x @ x).lower(argument).compile().as_text()
-    assert "fusion" in text or "custom-call" in text
+    cost = device_cost(jax.jit(lambda x: x @ x).lower(argument).compile())
+    assert cost.argument_bytes == 4 * 256**2 and cost.peak_bytes >= 2 * cost.argument_bytes
 
 
 @pytest.mark.parametrize("name", ["h200:0", "h200:2x2", "h300"])
