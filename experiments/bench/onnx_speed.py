@@ -11,8 +11,8 @@ GLUE's original layout), on a quiet machine with VNNI
 SST-2's dev rows in their order, batches of 8 padded to their longest. In a round each takes all batches, one after the
 other, in one process with a fixed number of threads; a batch counts with the fastest of its rounds. Sessions are made
 anew for every repeat, since ratios differ from one set of sessions to the next. "float32_by" says how many times as
-fast as float32 each is, and "int8_by" how many times as fast as each int8 is: the median, least and largest of the
-repeats.
+fast as float32 each is, and "int8_by" how many times as fast as each int8 is: the median, least, lower and upper
+quartile, and largest of the repeats.
 """
 
 from __future__ import annotations
@@ -90,8 +90,8 @@ def milliseconds(files: dict[str, Path], batches: list[Batch], args: argparse.Na
 
 
 def spread(numbers: list[float]) -> list[float]:
-    """Median, least and largest."""
-    return [round(float(of(numbers)), 3) for of in (np.median, np.min, np.max)]
+    """Median, least, lower and upper quartile, and largest."""
+    return [round(float(np.quantile(numbers, q)), 3) for q in (0.5, 0, 0.25, 0.75, 1)]
 
 
 def load_model(folder: str) -> Model:
