@@ -17,7 +17,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jax import lax
+from jax.flatten_util import ravel_pytree
 
 from bertjax.config import FLOAT, BertConfig, Dtype
 from bertjax.model import attention, bert
@@ -26,6 +28,7 @@ from bertjax.params import EMBEDDINGS, Params, select
 from bertjax.study import TrialConfig
 from bertjax.sweep.inputs import TaskInputs
 from bertjax.train import step
+from bertjax.train.optim import optimizer
 from bertjax.train.state import Hparams, Losses, StepMetrics
 from bertjax.train.vocabulary import UsedVocabulary
 
@@ -51,6 +54,18 @@ def descend(params: Params, opt_state: Any, hparams: Hparams, grads: Params, los
     """Stands for `update_trial`: plain gradient descent, so that no gradient is optimized away."""
     params = jax.tree.map(lambda p, g: p - 1e-6 * g, params, grads)
     return params, opt_state, StepMetrics(losses.loss, losses.task_loss, losses.loss)
+
+
+def one_vector(params: Params, opt_state: Any, hparams: Hparams, grads: Params, losses: Losses, *, step: Any) -> Any:
+    """Stands for `update_trial`: all parameters are updated as one vector, which decays as a whole."""
+    norm = optax.tree.norm(grads)
+    flat, restore = ravel_pytree(params)
+    moments = jax.tree.map(lambda tree: ravel_pytree(tree)[0] if isinstance(tree, dict) else tree, opt_state,
+                           is_leaf=lambda tree: isinstance(tree, dict))
+    updates, moments = optimizer(hparams, step).update(ravel_pytree(grads)[0], moments, flat)
+    opt_state = jax.tree.map(lambda vector: restore(vector) if vector.ndim else vector, moments)
+    flat = cast(jax.Array, optax.apply_updates(flat, updates))
+    return restore(flat), opt_state, StepMetrics(losses.loss, losses.task_loss, norm)
 
 
 def forward_only(loss: Callable[..., Any], has_aux: bool) -> Callable[..., Any]:
@@ -176,6 +191,7 @@ VARIANTS = {
     "trials unrolled": Variant(lambda: over_trials(unrolled)),
     "layers in a loop": Variant(lambda: patch.object(bert.LayerStack, "__call__", scanned)),
     "whole batches": Variant(parts=False),
+    "one vector": Variant(lambda: patch.object(step, "update_trial", one_vector)),
     "whole vocabulary": Variant(inputs=whole_vocabulary),
     "threefry dropout": Variant(lambda: everywhere("dropout", jax_random("threefry2x32"))),
     "rbg dropout": Variant(lambda: everywhere("dropout", jax_random("rbg"))),
