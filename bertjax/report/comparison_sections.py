@@ -69,8 +69,8 @@ def _mean_of_sizes(row: dict[Any, Any], side: str) -> Cell:
         return EMPTY
     form = times if row["what"] == FACTOR else "{:.2f}".format
     count = int(row[f"{side}_sizes"])
-    spread = f"{form(row[f'{side}_low'])} to {form(row[f'{side}_high'])}, {count} sizes"
-    return Cell(form(row[side]), (spread if count > 1 else "1 size",))
+    spread = f"{form(row[f'{side}_low'])} to {form(row[f'{side}_high'])}"
+    return Cell(form(row[side]), (spread, f"{count} sizes") if count > 1 else ("1 size",))
 
 
 def _shapley_means(row: dict[Any, Any]) -> Cell:

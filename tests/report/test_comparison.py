@@ -35,7 +35,7 @@ def test_the_section_says_that_models_differ(others) -> None:
     section = means_section(compare_means(others))
     assert "nothing here is comparable cell by cell" in section.lead
     assert [len(table.rows) for table in section.tables] == [2, 2, 2]
-    assert section.tables[0].rows[1][1].sub == ("2.6× to 3.7×, 6 sizes",)
+    assert section.tables[0].rows[1][1].sub == ("2.6× to 3.7×", "6 sizes")
 
 
 def test_one_architecture_has_plain_values_on_both_sides(grid) -> None:
