@@ -16,6 +16,7 @@ from bertjax.artifact.exports.to_onnx import needs_unsigned
 from bertjax.artifact.load import Model
 from bertjax.config import FLOAT, QuantizeConfig
 from bertjax.params import num_bytes
+from tests.optimized import optimized_kinds
 
 Q = QuantizeConfig()
 
@@ -83,6 +84,22 @@ def test_activations_are_quantized_once_for_the_products_that_read_them(model: M
     assert (kinds["QuantizeLinear"], kinds["MatMulInteger"], kinds["MatMul"]) == (4 * layers, 6 * layers, 2 * layers)
     kinds = Counter(node.op_type for node in onnx_model(replace(model, quantize=FLOAT)).graph.node)
     assert (kinds["QuantizeLinear"], kinds["MatMulInteger"], kinds["MatMul"]) == (0, 0, 8 * layers)
+
+
+@pytest.mark.parametrize("quantize", [Q, FLOAT], ids=str)
+def test_onnx_runtime_copies_no_activation_to_bring_heads_together(model: Model, quantize: QuantizeConfig) -> None:
+    """It takes the transpositions of queries, keys and values into the products; what is left are those of the ids,
+    of the types, and of each layer's result."""
+    kinds = optimized_kinds(onnx_model(replace(model, quantize=quantize)))
+    layers = model.config.num_hidden_layers
+    assert (kinds["FusedMatMul"], kinds["Transpose"]) == (2 * layers, layers + 2)
+
+
+@pytest.mark.parametrize("quantize", [Q, FLOAT], ids=str)
+def test_onnx_runtime_computes_gelu_in_one_pass_without_its_bias(model: Model, quantize: QuantizeConfig) -> None:
+    """Its operator of both is slower than the two."""
+    kinds = optimized_kinds(onnx_model(replace(model, quantize=quantize)))
+    assert (kinds["Gelu"], kinds["BiasGelu"], kinds["Erf"]) == (model.config.num_hidden_layers, 0, 0)
 
 
 def test_any_runtime_can_read_it(model: Model) -> None:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import functools
-import tempfile
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import onnx
 import onnxruntime
 import pytest
 from hypothesis import example, given
@@ -23,6 +21,7 @@ from bertjax.artifact.exports.to_onnx import saturates
 from bertjax.compress.quantize import dot_general, quantize_codes
 from bertjax.config import QuantizeConfig
 from bertjax.model.bert import GELU_DEPTH
+from tests.optimized import optimized_kinds
 
 BATCH, SEQ, INPUTS, OUTPUTS = 2, 3, 9, 5
 PAIRS = ((8, 8), (2, 2), (4, 8), (8, 3))
@@ -175,13 +174,3 @@ def test_a_fixed_scale_gives_the_integer_product_of_rounded_codes(unsigned: bool
     assert codes.min() == -128 and codes.max() == 127
     expected = (codes @ weight.codes.astype(np.int32)) * np.float64(0.02) * weight.scale
     np.testing.assert_allclose(session.run(None, {"x": x})[0], expected, rtol=1e-5, atol=1e-6)
-
-
-def optimized_kinds(made: ModelProto) -> set[str]:
-    """The operators that ONNX Runtime runs for a model."""
-    with tempfile.TemporaryDirectory() as folder:
-        options = onnxruntime.SessionOptions()
-        options.optimized_model_filepath = f"{folder}/optimized.onnx"
-        options.log_severity_level = 3  # it warns that the file is for this machine
-        onnxruntime.InferenceSession(made.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        return {node.op_type for node in onnx.load(options.optimized_model_filepath).graph.node}

@@ -1,4 +1,9 @@
-"""`bertjax.model.bert` written in ONNX's standard operators: opset 17, any batch, any length up to the positions."""
+"""`bertjax.model.bert` written in ONNX's standard operators: opset 17, any batch, any length up to the positions.
+
+Within the graph a sequence comes before its batch, [seq, batch, hidden]: seen as [seq, batch * heads, size] the heads
+need one exchange of the first two axes, which ONNX Runtime takes into the products. With the batch first it makes
+copies.
+"""
 
 from __future__ import annotations
 
@@ -39,10 +44,10 @@ def onnx_model(model: Model, unsigned_weights: bool = False, static: Scales | No
 
 
 def scales_model(model: Model, unsigned_weights: bool = False) -> tuple[ModelProto, dict[str, str]]:
-    """The model with its activations' scales [batch, seq, 1] as further outputs, and their names by place."""
+    """The model with its activations' scales [seq, batch, 1] as further outputs, and their names by place."""
     bert = _Bert(model, unsigned_weights, None)
     bert.classify(bert.encode(bert.embed()))
-    scales = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", None, 1])
+    scales = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [None, "batch", 1])
               for name in bert.scales.values()]
     return _finished(bert, scales), bert.scales
 
@@ -69,13 +74,14 @@ class _Bert:
         self.graph = Graph()
 
     def embed(self) -> str:
-        """[batch, seq, hidden]."""
-        graph, at, (ids, _, types) = self.graph, "bert/embeddings", INPUTS
-        length = graph.op("Shape", ids, at=at, start=1, end=2)
+        """[seq, batch, hidden]."""
+        graph, at = self.graph, "bert/embeddings"
+        ids, types = (graph.op("Transpose", name, at=at, perm=[1, 0]) for name in (INPUTS[0], INPUTS[2]))
+        length, one = graph.op("Shape", ids, at=at, start=0, end=1), graph.integers(1)
         takes: dict[str, Callable[[str], str]] = {
             "word": lambda table: graph.op("Gather", table, ids, at=at, axis=0),
             "token_type": lambda table: graph.op("Gather", table, types, at=at, axis=0),
-            "position": lambda table: graph.slice(table, length, 0, at),
+            "position": lambda table: graph.op("Unsqueeze", graph.slice(table, length, 0, at), one, at=at),
         }
         word, kind, position = (
             graph.rows(self.codes.get(path, self.leaves[path]), take, path.removesuffix("/embedding"))
@@ -84,12 +90,15 @@ class _Bert:
         return self.layer_norm(hidden, at)
 
     def encode(self, hidden: str) -> str:
-        """The encoder layers; the last one computes the first token alone, as training does: [batch, 1, hidden]."""
-        graph, at = self.graph, "bert/encoder"
-        absent = graph.op("Equal", "attention_mask", graph.value(np.int64(0)), at=at)
+        """The encoder layers; the last one computes the first token alone, as training does: [1, batch, hidden]."""
+        graph, at, (_, mask, _) = self.graph, "bert/encoder", INPUTS
+        absent = graph.op("Equal", mask, graph.value(np.int64(0)), at=at)
         bias = graph.op("Where", absent, graph.value(np.finfo(np.float32).min), graph.value(np.float32(0)), at=at)
         # Added: the lowest float swallows any score, so that masked scores are as training's, which takes its place.
-        bias = graph.op("Unsqueeze", bias, graph.integers(1, 2), at=at)
+        bias = graph.op("Unsqueeze", bias, graph.integers(1), at=at)
+        bias = graph.op("Expand", bias, graph.integers(1, self.config.num_attention_heads, 1), at=at)
+        length = graph.op("Shape", mask, at=at, start=1, end=2)
+        bias = graph.op("Reshape", bias, graph.op("Concat", graph.integers(-1, 1), length, at=at, axis=0), at=at)
         for i in range(self.config.num_hidden_layers):
             hidden = self.layer(hidden, bias, f"{at}/layer/{i}", first_only=i == self.config.num_hidden_layers - 1)
         return hidden
@@ -97,12 +106,16 @@ class _Bert:
     def classify(self, hidden: str) -> None:
         """Pooler and task head, in float."""
         graph, at = self.graph, "bert/pooler"
-        first = graph.op("Gather", hidden, graph.value(np.int64(0)), at=at, axis=1)
+        first = graph.op("Gather", hidden, graph.value(np.int64(0)), at=at, axis=0)
         pooled = graph.op("Tanh", self.gemm(first, f"{at}/dense"), at=at)
         self.gemm(pooled, "classifier", OUTPUT)
 
     def layer(self, hidden: str, bias: str, at: str, first_only: bool) -> str:
-        """Attention and feed-forward, each followed by residual and LayerNorm."""
+        """Attention and feed-forward, each followed by residual and LayerNorm.
+
+        Args:
+            bias: Of the scores, [batch * heads, 1, seq].
+        """
         graph = self.graph
         residual = graph.first_token(hidden, at) if first_only else hidden
         context = self.attend(hidden, bias, f"{at}/attention/self", first_only)
@@ -122,22 +135,20 @@ class _Bert:
             asking = QuantizedActivation(*(graph.first_token(part, f"{at}/query") for part in read))
         elif first_only:
             asking = self.prepared(graph.first_token(hidden, f"{at}/query"), at)
-        query = self.heads(self.linear(asking, f"{at}/query"), f"{at}/query")
+        query = self.heads(self.linear(asking, f"{at}/query"), f"{at}/query", [1, 0, 2])
         # Without its bias, which adds the same to all scores of a query: softmax does not see it.
-        key = self.heads(self.product(read, f"{at}/key"), f"{at}/key")
-        value = self.heads(self.linear(read, f"{at}/value"), f"{at}/value")
-        key = graph.op("Transpose", key, at=f"{at}/key", perm=[0, 1, 3, 2])  # runtimes take it into the product
+        key = self.heads(self.product(read, f"{at}/key"), f"{at}/key", [1, 2, 0])
+        value = self.heads(self.linear(read, f"{at}/value"), f"{at}/value", [1, 0, 2])
         query = graph.op("Div", query, graph.value(np.sqrt(np.float32(size))), at=at)
         scores = graph.op("Add", graph.op("MatMul", query, key, at=at), bias, at=at)
         mixed = graph.op("MatMul", graph.op("Softmax", scores, at=at, axis=-1), value, at=at)
-        mixed = graph.op("Transpose", mixed, at=at, perm=[0, 2, 1, 3])
-        return graph.op("Reshape", mixed, graph.integers(0, 0, self.config.hidden_size), at=at)
+        mixed = graph.op("Transpose", mixed, at=at, perm=[1, 0, 2])
+        return graph.op("Reshape", mixed, graph.integers(0, -1, self.config.hidden_size), at=at)
 
-    def heads(self, x: str, at: str) -> str:
-        """[batch, seq, hidden] to [batch, heads, seq, size]."""
-        heads = self.config.num_attention_heads
-        shape = self.graph.integers(0, 0, heads, self.config.hidden_size // heads)
-        return self.graph.op("Transpose", self.graph.op("Reshape", x, shape, at=at), at=at, perm=[0, 2, 1, 3])
+    def heads(self, x: str, at: str, order: list[int]) -> str:
+        """[seq, batch, hidden] to [seq, batch * heads, size], whose axes are then put into another order."""
+        shape = self.graph.integers(0, -1, self.config.hidden_size // self.config.num_attention_heads)
+        return self.graph.op("Transpose", self.graph.op("Reshape", x, shape, at=at), at=at, perm=order)
 
     def prepared(self, x: str, at: str, least_peak: float = 0.0) -> str | QuantizedActivation:
         """An activation as the linear layers read it: quantized, or as it is."""
@@ -152,7 +163,9 @@ class _Bert:
 
     def linear(self, x: str | QuantizedActivation, at: str) -> str:
         """A linear layer of the encoder."""
-        return self.graph.op("Add", self.product(x, at), self.weight(f"{at}/bias"), at=at)
+        bias = self.leaves[f"{at}/bias"]
+        # [1, 1, outputs]: with a vector ONNX Runtime (1.31) makes one operator of it and gelu, slower than the two.
+        return self.graph.op("Add", self.product(x, at), self.graph.weight(f"{at}/bias", bias[None, None]), at=at)
 
     def product(self, x: str | QuantizedActivation, at: str) -> str:
         """A linear layer of the encoder but for its bias."""

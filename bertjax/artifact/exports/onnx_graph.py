@@ -77,11 +77,11 @@ class Graph:
         return self.op("Slice", x, self.integers(0), end, self.integers(axis), at=at)
 
     def first_token(self, x: str, at: str) -> str:
-        """[batch, seq, ...] to [batch, 1, ...]."""
-        return self.slice(x, self.integers(1), 1, at)
+        """[seq, batch, ...] to [1, batch, ...]."""
+        return self.slice(x, self.integers(1), 0, at)
 
     def quantize(self, x: str, bits: int, at: str, least_peak: float = 0.0) -> QuantizedActivation:
-        """Codes and scales of an activation [batch, seq, features], one scale per token.
+        """Codes and scales of an activation [seq, batch, features], one scale per token.
 
         Args:
             least_peak: Above 0 where no number is below minus this, see `bertjax.compress.quantize.quantize_codes`.
