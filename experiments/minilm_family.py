@@ -14,8 +14,8 @@ Command: `bertjax sweep minilm_family --data-dir GLUE --run-dir runs/minilm_fami
   no room for copies.)
 Cost: `bertjax plan minilm_family --data-dir GLUE` says it for your device: about 11 hours on 2 CPU cores, and
   13 GB of memory.
-Expected: 384 rows. `experiments/results/minilm_family.csv` has those of 6 and 3 layers, but for CoLA, which has those of
-  6, and `minilm_family_teachers.csv` their teachers; train_seconds are of several machines, some of them busy.
+Expected: 384 rows. `experiments/results/minilm_family.csv` has those of 6 and 3 layers, of CoLA those of 6 layers
+  alone, and `minilm_family_teachers.csv` their teachers; train_seconds are of several machines, some of them busy.
   `minilm_family.png` and the other `minilm_family_*.csv` are from their report; the README says what is in them.
 """
 
