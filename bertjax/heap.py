@@ -5,12 +5,15 @@ settings below keep the memory and ask for huge pages. They are read only when a
 ignore them.
 
 Kept memory can be too small for what is asked for next, and lie idle. A program for a batch length takes one buffer of
-gigabytes, another for each length: `reserve` makes room for the largest one before the others are asked for.
+gigabytes, another for each length: `reserve` makes room for the largest one before the others are asked for. What small
+arrays that stay have split into rooms too small for it, `give_back` returns.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
+import platform
 import sys
 from contextlib import suppress
 
@@ -33,6 +36,15 @@ def restart_with_tuned_heap() -> None:
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
+def give_back() -> None:
+    """Returns the memory of all idle rooms to the system, within the heap too; other C libraries than glibc keep it.
+
+    What is asked for next pays for new pages, so this is for when that is rare: between two programs or epochs.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def reserve(num_bytes: int) -> None:
     """Grows the heap so that a buffer of `num_bytes` fits into it, now and later; memory is taken when it is used.
 
@@ -40,5 +52,6 @@ def reserve(num_bytes: int) -> None:
     """
     import numpy as np
 
+    give_back()
     with suppress(MemoryError):  # then the buffer itself will not fit either, and its owner says so
         np.empty(num_bytes + SLACK, np.uint8)

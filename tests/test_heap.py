@@ -63,5 +63,32 @@ def test_buffers_of_growing_size_share_the_room_that_is_reserved() -> None:
     assert grown("as it comes") > 256  # what the room is reserved against
 
 
+IDLE = """
+import numpy as np
+from bertjax.heap import give_back
+def resident():
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) // 1024 for line in status if line.startswith("VmRSS"))
+begin, kept = resident(), []
+buffers = []
+for _ in range(4):
+    buffers.append(np.ones(64 * 2**20, np.uint8))
+    kept.append(np.ones(2**20, np.uint8))  # lies behind it
+del buffers
+idle = resident() - begin
+give_back()
+print(idle, resident() - begin)
+"""
+"""Prints the MiB that the process holds for buffers it has no more, and what is left once they are given back."""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the settings are glibc's")
+def test_idle_rooms_between_arrays_that_stay_are_given_back() -> None:
+    done = subprocess.run([sys.executable, "-c", IDLE], env={**os.environ, "GLIBC_TUNABLES": TUNABLES},
+                          capture_output=True, text=True, timeout=60, check=True)
+    idle, left = map(int, done.stdout.split())
+    assert idle >= 256 and left < 64, done.stdout
+
+
 def test_what_cannot_be_reserved_is_left() -> None:
     reserve(2**62 - SLACK)

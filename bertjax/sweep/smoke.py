@@ -86,10 +86,16 @@ def make_task(task: Task, words: Sequence[str], data_dir: Path, number: int) -> 
     for place, split in enumerate(("train", *task.dev_splits)):
         order = draw_order(ROWS * WORDS * len(task.text_columns), number, place) % len(words)
         texts = [" ".join(words[i] for i in row) for row in order.reshape(-1, WORDS)]
-        labels = np.arange(ROWS) % task.num_labels if task.label_names else 5 * np.arange(ROWS, dtype=np.float32) / ROWS
+        labels = np.arange(ROWS) % task.num_labels if task.label_names else similarities()
         columns = {name: texts[i::len(task.text_columns)] for i, name in enumerate(task.text_columns)}
         pd.DataFrame({**columns, "label": labels, "idx": np.arange(ROWS)}).to_parquet(
             folder / f"{split}-00000-of-00001.parquet")
+
+
+def similarities() -> np.ndarray:
+    """[row] from 0 to 5, most near 0: outputs do not get far in a few steps, and those of a start are to be better than
+    what counts as diverged."""
+    return 5 * np.linspace(0, 1, ROWS, dtype=np.float32) ** 6
 
 
 def make_model(size: str, words: Sequence[str], folder: Path) -> None:

@@ -14,6 +14,7 @@ from jax.sharding import PartitionSpec as P
 from bertjax import interrupts
 from bertjax.data.batches import Schedule as RowSchedule
 from bertjax.data.batches import eval_batches
+from bertjax.heap import give_back
 from bertjax.train.checkpoint import Checkpoints, finished_writing
 from bertjax.train.mesh import padded
 from bertjax.train.processes import several, turn
@@ -182,9 +183,11 @@ def fit(
                 with interrupts.long_call(turns.in_long_call(groups)):
                     logits = predict_rows(chunks, groups, table, eval_rows, lengths, eval_edges, eval_batch_size)
                 run.evaluated(Evaluation(end // rows.steps_per_epoch, end, logits), groups)
+                give_back()  # the outputs that stay lie where the next chunk's buffer was
         run.finish()
         # The last step too, if it took long to get there: scoring and packing the trials can be broken off as well.
         turns.next(groups, share=FINAL_SHARE)
+    give_back()
     return Fit(groups if best is None else best.of(groups), run.history(), run.evaluations, run.elapsed(),
                run.started_chunks, run.waited)
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from bertjax import cli
 from bertjax.config import InputError
-from bertjax.data.tasks import GLUE_TASKS
+from bertjax.data.tasks import GLUE_TASKS, find_task
+from bertjax.metrics import constant_loss
 from bertjax.study import METHODS, StudyConfig
 from bertjax.sweep import smoke
 from bertjax.sweep.experiments import load_study
+from bertjax.sweep.outcome import DIVERGED_FACTOR
 
 
 def rehearse(folder: Path, *flags: str) -> pd.DataFrame:
@@ -33,6 +36,14 @@ def test_one_size_is_trained_and_the_largest_lowered(tmp_path: Path, monkeypatch
     assert set(results["copies"]) == {1} and set(results["steps"]) == {12}  # both texts of 64 rows, three times
     page = (tmp_path / "report.html").read_text()
     assert "Beside the published study" in page
+
+
+def test_a_model_that_stays_near_its_start_has_not_diverged_on_made_similarities() -> None:
+    """So that there is a teacher for the trials with K."""
+    labels = smoke.similarities()
+    assert len(labels) == smoke.ROWS and labels.min() == 0 and labels.max() == 5
+    at_start = float(np.square(labels).mean())  # of outputs of 0
+    assert at_start < 0.75 * DIVERGED_FACTOR * constant_loss(find_task("stsb"), labels)
 
 
 @pytest.mark.slow
