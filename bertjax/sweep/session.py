@@ -14,6 +14,7 @@ import numpy as np
 from bertjax.artifact.load import load
 from bertjax.config import InputError
 from bertjax.files import NO_ROOM
+from bertjax.model.sizes import size_name
 from bertjax.study import StudyConfig, TrialConfig
 from bertjax.sweep import models
 from bertjax.sweep.devices import devices_here
@@ -226,7 +227,7 @@ def run_program(
     """
     ledger, trials = session.ledger, program.trials
     inputs = task_inputs(program.whole)
-    title = f"{program.task} · {number_of('trial', len(trials))}"
+    title = f"{program.task} · {size_name(inputs.config)} · {number_of('trial', len(trials))}"
     try:
         made, checkpoints = session.execute(title, work_of(program), trials, inputs, session.layout(program), outputs,
                                             chunks)

@@ -135,7 +135,7 @@ def test_a_study_that_does_not_fit_trains_in_several_programs_and_in_parts(
     asked = replace(study, methods=METHODS[:1] + ("P",), max_trials_per_program=2)
     caplog.set_level("INFO", logger="bertjax")
     whole = run_study(asked, tmp_path / "whole", keep_models="none", mesh="trial=4")
-    assert "colours · 2 trials: mesh trial=4,data=1, 50 % of the devices' work is idle" in caplog.text
+    assert "colours · L1H16 · 2 trials: mesh trial=4,data=1, 50 % of the devices' work is idle" in caplog.text
     seen: list[Layout] = []
 
     def watched(*arguments: object) -> Layout:
@@ -148,7 +148,7 @@ def test_a_study_that_does_not_fit_trains_in_several_programs_and_in_parts(
     parts = run_study(asked, tmp_path / "parts", keep_models="none")
     assert [(found.rows_at_once, found.fits) for found in seen] == [(1, False)] * 2
     assert caplog.text.count("colours: 1 of 2 trials, as all of them do not fit into the memory here") == 2
-    assert "colours · 1 trial: 1 of 8 rows of a batch at once" in caplog.text
+    assert "colours · L1H16 · 1 trial: 1 of 8 rows of a batch at once" in caplog.text
     assert parts["trial_id"].tolist() == whole["trial_id"].tolist() and set(parts["status"]) == {"done"}
     for trial_id in whole["trial_id"]:
         assert losses(tmp_path / "parts", trial_id) == pytest.approx(losses(tmp_path / "whole", trial_id), abs=1e-3)
