@@ -39,7 +39,7 @@ def restart_with_tuned_heap() -> None:
 def give_back() -> None:
     """Returns the memory of all idle rooms to the system, within the heap too; other C libraries than glibc keep it.
 
-    What is asked for next pays for new pages, so this is for when that is rare: between two programs or epochs.
+    What is asked for next pays for new pages, so this is for rare moments: between programs, and around evaluations.
     """
     if platform.libc_ver()[0] == "glibc":
         ctypes.CDLL(None).malloc_trim(0)
@@ -52,6 +52,5 @@ def reserve(num_bytes: int) -> None:
     """
     import numpy as np
 
-    give_back()
     with suppress(MemoryError):  # then the buffer itself will not fit either, and its owner says so
         np.empty(num_bytes + SLACK, np.uint8)

@@ -156,6 +156,7 @@ def fit(
     best = None if scorer is None else Best.of_start(scorer, groups)
     run = Run(chunks, len(rows.bucket), len(rows.row_index[0, 0]), listener, best)
     groups = run.resumed(checkpoints, groups)
+    give_back()  # what the program before, and placing this one, took
     turns = _Turns(run, checkpoints, steps_per_chunk)
     pace = turns.pace.seconds_per_step
     longest = max(rows.edges[bucket] for bucket in set(rows.bucket))
@@ -180,14 +181,14 @@ def fit(
             if end % rows.steps_per_epoch == 0 and len(eval_rows) and run.lacks_evaluation(end // rows.steps_per_epoch):
                 run.finish()
                 turns.next(groups)
+                give_back()  # arrays that stay lie in the room of the chunk's buffer, too little is left for another's
                 with interrupts.long_call(turns.in_long_call(groups)):
                     logits = predict_rows(chunks, groups, table, eval_rows, lengths, eval_edges, eval_batch_size)
                 run.evaluated(Evaluation(end // rows.steps_per_epoch, end, logits), groups)
-                give_back()  # the outputs that stay lie where the next chunk's buffer was
+                give_back()
         run.finish()
         # The last step too, if it took long to get there: scoring and packing the trials can be broken off as well.
         turns.next(groups, share=FINAL_SHARE)
-    give_back()
     return Fit(groups if best is None else best.of(groups), run.history(), run.evaluations, run.elapsed(),
                run.started_chunks, run.waited)
 
