@@ -1,6 +1,7 @@
 """A study's rehearsal: its config on made tasks and random weights, to find what breaks before the hours are paid for.
 
 The tasks lie in the hub's Parquet layout, 64 rows each; the models have the sizes' true shapes and a small vocabulary.
+All texts, and their copies with synonyms, have one length, so that tasks with as many labels compile the same programs.
 All sizes are trained but the two largest, whose programs are lowered: that is all of the work before a compiler's.
 """
 
@@ -18,6 +19,7 @@ import pandas as pd
 from safetensors.numpy import load_file, save_file
 
 from bertjax.config import BertConfig, require
+from bertjax.data.augment import wordnet
 from bertjax.data.draws import draw_order
 from bertjax.data.sources import load_sample
 from bertjax.data.tasks import GLUE_TASKS, Task, find_task
@@ -37,7 +39,7 @@ log = logging.getLogger(__name__)
 ROWS = 64
 """Of every split."""
 
-WORDS = 6
+WORDS = 3
 """Of every text."""
 
 LOWERED_ONLY = ("base", "large")
@@ -74,9 +76,10 @@ def smoke_study(study: StudyConfig, folder: Path) -> StudyConfig:
 
 
 def made_words() -> list[str]:
-    """Some hundred English words of the bundled samples."""
-    glosses = load_sample(find_task("gloss-class")).dev["validation"].first
-    return sorted({word for gloss in glosses for word in re.findall("[a-z]{3,}", gloss)})
+    """English words of the bundled samples, each a token, as are their synonyms."""
+    glosses, synonyms = load_sample(find_task("gloss-class")).dev["validation"].first, wordnet().synonyms
+    words = {word for gloss in glosses for word in re.findall("[a-z]{3,}", gloss)}
+    return sorted(word for word in words if all(synonym.isalpha() for synonym in synonyms(word)))
 
 
 def make_task(task: Task, words: Sequence[str], data_dir: Path, number: int) -> None:
