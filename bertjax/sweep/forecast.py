@@ -11,6 +11,7 @@ import jax
 from bertjax.model.sizes import size_name
 from bertjax.study import StudyConfig
 from bertjax.sweep.devices import Device, Devices, devices_here, parse_device
+from bertjax.sweep.inputs import EVAL_COMPILE_SHARE, compile_seconds
 from bertjax.sweep.layout import MEMORY_SHARE, Layout, layout, split_to_fit
 from bertjax.sweep.outline import Outline, outline
 from bertjax.sweep.plan import ProgramPlan, programs, teachers
@@ -45,8 +46,17 @@ class PlanRow:
     def compilations(self) -> int:
         """A train chunk for each batch length and an eval chunk for each evaluation length; of programs with as many
         trials once."""
-        shapes = {(tuple(program.group_sizes), len(orders_of(program.trials))) for program in self.programs}
-        return len(shapes) * (len(self.outline.edges) + len(self.outline.eval_edges))
+        return self.shapes * (len(self.outline.edges) + len(self.outline.eval_edges))
+
+    @property
+    def shapes(self) -> int:
+        """How many different programs there are to compile."""
+        return len({(tuple(program.group_sizes), len(orders_of(program.trials))) for program in self.programs})
+
+    def compile_seconds(self, platform: str) -> float:
+        """What compiling takes, one chunk after the other."""
+        lengths = len(self.outline.edges) + EVAL_COMPILE_SHARE * len(self.outline.eval_edges)
+        return self.shapes * self.outline.config.num_hidden_layers * lengths * compile_seconds(platform)
 
     def flops(self, texts: int) -> float:
         """Operations of all trials; a teacher also computes its outputs for `texts` texts of each training row."""
@@ -123,7 +133,7 @@ def plan_rows(study: StudyConfig, mesh: str | None, devices: Devices) -> list[Pl
         grouped.setdefault(key, []).append(program)
     rows = []
     for key, members in grouped.items():
-        outlined = outline(max(members, key=lambda program: len(program.trials)).trials)
+        outlined = outline(max(members, key=lambda program: len(program.trials)).trials, devices)
         parts = [replace(program, trials=tuple(part)) for program in members
                  for part in split_to_fit(program.trials, outlined, devices, mesh)]
         layouts = [layout(part.trials, outlined, devices, mesh) for part in parts]
@@ -137,8 +147,11 @@ def _costs(study: StudyConfig, rows: list[PlanRow], kind: Device, chips: int) ->
     flops = sum(row.flops(1 + max(study.copies)) for row in rows)
     idling = sum(row.flops(1 + max(study.copies)) / (1 - row.layout.idle) for row in rows)
     hours = idling / (kind.peak_flops * kind.share * chips) / 3600
+    compiling = sum(row.compile_seconds(kind.platform) for row in rows) / 3600
     return [f"{flops:.3g} FLOPs; on {chips} × {kind.name} about {_hours(hours)}, at {100 * kind.share:.0f} % of the "
-            f"peak of {kind.peak_flops / 1e12:g} TFLOP/s each (an assumption), idle work counted, compilation not"]
+            f"peak of {kind.peak_flops / 1e12:g} TFLOP/s each (an assumption), idle work counted",
+            f"compilation: about {_hours(compiling)} more, at {compile_seconds(kind.platform):g} s for each encoder "
+            "layer and length (an assumption), of which the same study takes none again on the same machine"]
 
 
 def _ask_the_compiler(kind: Device) -> list[str]:

@@ -25,7 +25,7 @@ from bertjax.sweep.experiments import model_source
 from bertjax.train.table import TaskRows, task_rows
 
 MAX_PADDING = 0.15
-"""Share of padding among the computed tokens above which up to `PADDING_LENGTHS` are compiled, whatever they cost."""
+"""Share of padding among the computed tokens above which a CPU compiles up to `PADDING_LENGTHS`, whatever they cost."""
 
 PADDING_LENGTHS = 8
 """Batch lengths that bring the padding below `MAX_PADDING` in every task of GLUE. A part of its rows may need more, as
@@ -35,13 +35,19 @@ TYPICAL_TRIALS = 8
 """Trials of a program that buckets are chosen for: the eight subsets."""
 
 EVAL_EDGES = 4
+"""Batch lengths of an evaluation, at most; a CPU compiles them all."""
+
 EVAL_BATCH_SIZE = 64
 
-COMPILE_FLOPS_PER_LAYER = {"cpu": 4e11}
-"""What compiling one encoder layer costs, in FLOPs of training forgone: 4 s at 100 GFLOP/s (2 CPU cores)."""
+COMPILE_SECONDS, TRAINING_FLOPS = {"cpu": 4.0}, {"cpu": 1e11}
+"""By platform: seconds to compile the training of one encoder layer, and FLOP/s forgone meanwhile; of 2 CPU cores."""
 
-ACCELERATOR_COMPILE_FLOPS_PER_LAYER = 1e14
-"""The same elsewhere: 1 s at 100 TFLOP/s."""
+ACCELERATOR_COMPILE_SECONDS, ACCELERATOR_TRAINING_FLOPS = 10.0, 2e14
+"""The same elsewhere, of one device. The TPU's compiler takes that on two cores, as `make tpu TEST_FLAGS=--durations=9`
+shows of the two layers of tiny; 40 % of the peak in bfloat16 is 0.8e14 of a v5e chip and 4e14 of an H100."""
+
+EVAL_COMPILE_SHARE = 0.2
+"""Of what compiling a layer's training takes, what its evaluation's does (on a CPU)."""
 
 
 @dataclass(frozen=True)
@@ -129,14 +135,37 @@ def _inputs(trial: TrialConfig, num_trials: int, readers: Sequence[TrialConfig])
     edges = train_edges(trial, config, lengths, buckets, num_trials)
     return TaskInputs(
         data=data, config=config, tokenizer=tokenizer, rows=rows, epoch_lengths=lengths, buckets=buckets, edges=edges,
-        eval_edges=eval_edges(rows.lengths, trial.data.max_buckets),
+        eval_edges=eval_edges(trial, config, rows.lengths, len(rows.dev_rows), num_trials),
         padding=padding_fraction(lengths, edges, trial.train.batch_size),
     )
 
 
-def eval_edges(lengths: np.ndarray, max_buckets: int) -> tuple[int, ...]:
-    """Batch lengths of the evaluation, for rows of these lengths."""
-    return choose_edges(lengths, min(EVAL_EDGES, max_buckets), EVAL_BATCH_SIZE)
+def eval_edges(
+    trial: TrialConfig, config: BertConfig, lengths: np.ndarray, evaluated: int, num_trials: int,
+    platform: str | None = None, num_devices: int | None = None,
+) -> tuple[int, ...]:
+    """Batch lengths of the evaluation, and of a teacher's outputs, for rows of these lengths.
+
+    Args:
+        evaluated: Rows after each epoch, which pay for the compilation on other devices than CPUs.
+        platform: As the others, see `train_edges`.
+    """
+    platform, most = platform or jax.default_backend(), min(EVAL_EDGES, trial.data.max_buckets)
+    if platform == "cpu":
+        return choose_edges(lengths, most, EVAL_BATCH_SIZE)
+    flops_per_token = 2 * encoder_linear_count(config) * num_trials * trial.train.epochs * evaluated / len(lengths)
+    compile_flops = EVAL_COMPILE_SHARE * forgone_flops(platform, num_devices or jax.device_count())
+    return choose_edges(lengths, most, EVAL_BATCH_SIZE, compile_flops * config.num_hidden_layers / flops_per_token)
+
+
+def compile_seconds(platform: str) -> float:
+    """Seconds to compile the training of one encoder layer: an assumption."""
+    return COMPILE_SECONDS.get(platform, ACCELERATOR_COMPILE_SECONDS)
+
+
+def forgone_flops(platform: str, num_devices: int) -> float:
+    """What compiling the training of one encoder layer costs, in FLOPs."""
+    return compile_seconds(platform) * TRAINING_FLOPS.get(platform, ACCELERATOR_TRAINING_FLOPS * num_devices)
 
 
 def train_buckets(trial: TrialConfig, config: BertConfig, lengths: np.ndarray) -> tuple[int, ...]:
@@ -145,35 +174,46 @@ def train_buckets(trial: TrialConfig, config: BertConfig, lengths: np.ndarray) -
     They decide which rows meet in a batch, so they are the same whatever runs beside the trial, and wherever: as many
     as `TYPICAL_TRIALS` pay for on a CPU.
     """
-    return _edges(trial, config, lengths, lengths, trial.data.max_buckets, TYPICAL_TRIALS, "cpu")
+    return _edges(trial, config, lengths, lengths, trial.data.max_buckets, TYPICAL_TRIALS, "cpu", 1)
 
 
 def train_edges(
-    trial: TrialConfig, config: BertConfig, lengths: np.ndarray, buckets: Sequence[int], num_trials: int
+    trial: TrialConfig, config: BertConfig, lengths: np.ndarray, buckets: Sequence[int], num_trials: int,
+    platform: str | None = None, num_devices: int | None = None,
 ) -> tuple[int, ...]:
-    """The batch lengths to compile here: as many of the buckets as pay for their compilation.
+    """The batch lengths to compile: as many of the buckets as pay for their compilation.
 
     The batches of the others are padded to the next longer one, which changes no result.
+
+    Args:
+        trial: What reads the rows.
+        config: Its model's.
+        lengths: [rows] tokens.
+        buckets: See `train_buckets`.
+        num_trials: Trained together.
+        platform: `cpu`, `gpu` or `tpu`; None: the one here.
+        num_devices: That train while nothing compiles; None: those here.
     """
     candidates = np.asarray(buckets)[np.searchsorted(np.asarray(buckets), lengths, side="left")]
-    return _edges(trial, config, lengths, candidates, len(buckets), num_trials, jax.default_backend())
+    return _edges(trial, config, lengths, candidates, len(buckets), num_trials, platform or jax.default_backend(),
+                  num_devices or jax.device_count())
 
 
 def _edges(
     trial: TrialConfig, config: BertConfig, lengths: np.ndarray, candidates: np.ndarray, most: int, num_trials: int,
-    backend: str,
+    platform: str, num_devices: int,
 ) -> tuple[int, ...]:
-    """As many lengths as pay for their compilation, or up to `PADDING_LENGTHS` as `MAX_PADDING` asks for.
+    """As many lengths as pay for their compilation; on a CPU up to `PADDING_LENGTHS`, if `MAX_PADDING` asks for more.
 
     Args:
         candidates: [rows] for each row the shortest length that is allowed for it.
         most: Lengths at most.
     """
     flops_per_token = 6 * encoder_linear_count(config) * num_trials * trial.train.epochs
-    compile_flops = COMPILE_FLOPS_PER_LAYER.get(backend, ACCELERATOR_COMPILE_FLOPS_PER_LAYER)
+    compile_flops = forgone_flops(platform, num_devices) * config.num_hidden_layers
     batch_size = trial.train.batch_size
-    edges = choose_edges(candidates, most, batch_size, compile_flops * config.num_hidden_layers / flops_per_token)
-    for count in range(len(edges) + 1, min(most, PADDING_LENGTHS) + 1):
+    edges = choose_edges(candidates, most, batch_size, compile_flops / flops_per_token)
+    for count in range(len(edges) + 1, min(most, PADDING_LENGTHS) + 1 if platform == "cpu" else 0):
         if padding_fraction(lengths, edges, batch_size) <= MAX_PADDING:
             break
         edges = choose_edges(candidates, count, batch_size)

@@ -15,6 +15,7 @@ from bertjax.data.tasks import GLUE_TASKS, TASKS
 from bertjax.model.flops import forward_flops, train_flops
 from bertjax.model.sizes import SIZES
 from bertjax.study import TrialConfig
+from bertjax.sweep.devices import Devices
 from bertjax.sweep.inputs import EVAL_BATCH_SIZE, eval_edges, task_inputs, train_buckets, train_edges
 
 TABLE_BYTES = 2
@@ -73,8 +74,8 @@ class Outline:
         return pass_flops(forward_flops, self.config, self.epoch_lengths, self.eval_edges, EVAL_BATCH_SIZE)
 
 
-def outline(trials: Sequence[TrialConfig]) -> Outline:
-    """The outline of the trials of one program.
+def outline(trials: Sequence[TrialConfig], devices: Devices) -> Outline:
+    """The outline of the trials of one program, as it would run on these devices.
 
     Tasks that would come from the hub and models of the six sizes are known from tables; all else is read.
 
@@ -85,7 +86,7 @@ def outline(trials: Sequence[TrialConfig]) -> Outline:
     data, size = trial.data, next((size for size in SIZES.values() if size.hub_name == trial.model), None)
     task = TASKS.get(trial.task)
     if data.data_dir is not None or data.train_file is not None or task not in GLUE_TASKS or size is None:
-        return read_outline(trials)
+        return read_outline(trials, devices)
     known = glue_lengths(task)
     config = replace(size.config, num_labels=task.num_labels, vocab_size=known.vocabulary or size.config.vocab_size)
     if trial.num_hidden_layers is not None:
@@ -95,18 +96,24 @@ def outline(trials: Sequence[TrialConfig]) -> Outline:
     train = np.minimum(_spread(known.train, rows - held_out), data.max_length)
     epoch, copies = np.tile(train, trial.texts_per_row), max(trial.table_copies for trial in trials)
     dev = _spread(train, known.dev_rows + held_out)
-    edges = train_edges(trial, config, epoch, train_buckets(trial, config, epoch), len(trials))
-    return Outline(config, len(train) * (1 + copies), epoch, dev, edges,
-                   eval_edges(np.concatenate([epoch, dev]), data.max_buckets), trial.train.batch_size,
+    there = len(trials), devices.platform, devices.count
+    return Outline(config, len(train) * (1 + copies), epoch, dev,
+                   train_edges(trial, config, epoch, train_buckets(trial, config, epoch), *there),
+                   eval_edges(trial, config, np.concatenate([epoch, dev]), len(dev), *there), trial.train.batch_size,
                    trial.train.epochs, known.estimated)
 
 
-def read_outline(trials: Sequence[TrialConfig]) -> Outline:
-    """The outline of the trials of one program by what they read: as `outline`, but always exact."""
+def read_outline(trials: Sequence[TrialConfig], devices: Devices | None = None) -> Outline:
+    """The outline of the trials of one program by what they read: as `outline`, but always exact; None: here."""
     trial, inputs = trials[0], task_inputs(trials)
     dev = inputs.rows.lengths[inputs.rows.dev_rows.start:]
-    return Outline(inputs.train_config, len(inputs.rows.texts), inputs.epoch_lengths, dev, inputs.edges,
-                   inputs.eval_edges, trial.train.batch_size, trial.train.epochs, estimated=False)
+    edges, of_evaluation = inputs.edges, inputs.eval_edges
+    if devices is not None:
+        there = len(trials), devices.platform, devices.count
+        edges = train_edges(trial, inputs.config, inputs.epoch_lengths, inputs.buckets, *there)
+        of_evaluation = eval_edges(trial, inputs.config, inputs.rows.lengths, len(dev), *there)
+    return Outline(inputs.train_config, len(inputs.rows.texts), inputs.epoch_lengths, dev, edges,
+                   of_evaluation, trial.train.batch_size, trial.train.epochs, estimated=False)
 
 
 def _spread(lengths: np.ndarray, count: int) -> np.ndarray:

@@ -15,7 +15,7 @@ from bertjax.data.glue_lengths import glue_lengths
 from bertjax.data.tasks import GLUE_TASKS, Task
 from bertjax.study import StudyConfig, TrialConfig
 from bertjax.sweep import inputs
-from bertjax.sweep.inputs import MAX_PADDING, PADDING_LENGTHS, task_inputs, train_buckets, train_edges
+from bertjax.sweep.inputs import MAX_PADDING, PADDING_LENGTHS, eval_edges, task_inputs, train_buckets, train_edges
 from bertjax.sweep.program import Program
 from bertjax.train.mesh import make_mesh
 from bertjax.train.trial import student_trials, students
@@ -75,9 +75,28 @@ def test_an_accelerator_compiles_fewer_and_draws_from_the_same_buckets(
     lengths: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here, buckets = edges_of(lengths, epochs=30), train_buckets(trial_of(30, 16), CONFIG, lengths)
+    of_evaluation = eval_edges(trial_of(30, 16), CONFIG, lengths, 400, 8)
     monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
-    assert len(edges_of(lengths, epochs=30)) < len(here)
+    assert edges_of(lengths, epochs=30) == here[-1:]
     assert train_buckets(trial_of(30, 16), CONFIG, lengths) == buckets
+    assert eval_edges(trial_of(30, 16), CONFIG, lengths, 400, 8) == of_evaluation[-1:]
+
+
+def test_more_devices_compile_fewer_lengths(lengths: np.ndarray) -> None:
+    """They train in less time, while compiling takes as long."""
+    trial = trial_of(3000, 16)
+    buckets = train_buckets(trial, CONFIG, lengths)
+    counts = [len(train_edges(trial, CONFIG, lengths, buckets, 8, "tpu", devices)) for devices in (1, 16, 256)]
+    assert counts == sorted(counts, reverse=True) and counts[0] > counts[1] > counts[-1] == 1
+    counts = [len(eval_edges(trial, CONFIG, lengths, 4000, 8, "tpu", devices)) for devices in (1, 256)]
+    assert counts == [4, 1]
+
+
+def test_devices_on_one_cpu_compile_as_many_as_one(lengths: np.ndarray) -> None:
+    trial = trial_of(3, 16)
+    buckets = train_buckets(trial, CONFIG, lengths)
+    assert train_edges(trial, CONFIG, lengths, buckets, 8, "cpu", 8) == train_edges(
+        trial, CONFIG, lengths, buckets, 8, "cpu", 1)
 
 
 @pytest.mark.parametrize("copies", [(0,), (0, 2)])
@@ -86,7 +105,8 @@ def test_a_trial_reads_the_same_rows_whatever_is_trained_beside_it(
 ) -> None:
     """Also where it takes fewer batch lengths alone."""
     flops = 6 * inputs.encoder_linear_count(task_inputs(grid(study, copies)).config) * 8 * study.train.epochs
-    monkeypatch.setattr(inputs, "COMPILE_FLOPS_PER_LAYER", {"cpu": flops * 16.0})  # 16 tokens for eight, 128 for one
+    monkeypatch.setattr(inputs, "COMPILE_SECONDS", {"cpu": 1.0})
+    monkeypatch.setattr(inputs, "TRAINING_FLOPS", {"cpu": flops * 16.0})  # 16 tokens for eight, 128 for one
     monkeypatch.setattr(inputs, "MAX_PADDING", 1.0)
     trials = grid(study, copies)
     together, alone = task_inputs(trials), task_inputs(trials[:1])

@@ -31,7 +31,7 @@ def base_study() -> tuple[list[TrialConfig], Outline]:
     """Eight subsets of BERT-base on MRPC, planned from tables."""
     trials = student_trials(StudyConfig("any", sizes=("base",), tasks=("mrpc",)), "mrpc",
                             students(StudyConfig("any", sizes=("base",)))[0])
-    return trials, outline(trials)
+    return trials, outline(trials, Devices(1, "cpu", None))
 
 
 def memory_for(found: Layout, platform: str = "gpu") -> Devices:

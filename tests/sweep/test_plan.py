@@ -13,7 +13,7 @@ from bertjax.study import StudyConfig
 from bertjax.sweep.devices import DEVICES, Devices, parse_device
 from bertjax.sweep.experiments import load_study
 from bertjax.sweep.forecast import describe_plan, plan_rows
-from bertjax.sweep.inputs import task_inputs
+from bertjax.sweep.inputs import EVAL_COMPILE_SHARE, task_inputs
 from bertjax.sweep.outline import outline
 from bertjax.train.trial import student_trials, students
 
@@ -42,9 +42,21 @@ def test_k_trains_longer_and_counts_its_copies() -> None:
     assert teacher.flops(2) > teacher.flops(1) > teacher.trials * teacher.outline.trial_flops
 
 
+def test_a_plan_has_the_batch_lengths_of_its_devices_and_what_compiling_them_takes() -> None:
+    study = replace(load_study("movva2022"), sizes=("tiny",), tasks=("rte",), methods=("none",))
+    (here,), (there,) = (plan_rows(study, None, Devices(count, platform, None))
+                         for count, platform in ((1, "cpu"), (16, "tpu")))
+    assert len(here.outline.edges) > 1 and there.outline.edges == here.outline.edges[-1:] == (128,)
+    assert len(here.outline.eval_edges) == 4 and len(there.outline.eval_edges) == 1
+    assert (here.compilations, there.compilations) == (len(here.outline.edges) + 4, 2)
+    assert here.compile_seconds("cpu") == pytest.approx(2 * 4 * (len(here.outline.edges) + 4 * EVAL_COMPILE_SHARE))
+    assert there.compile_seconds("tpu") == pytest.approx(2 * 10 * (1 + EVAL_COMPILE_SHARE))
+    assert "compilation: about 0 minutes more, at 10 s for each encoder layer" in describe_plan(study, device="v5e:4x4")
+
+
 def test_an_outline_of_data_at_hand_is_that_of_the_program(study: StudyConfig) -> None:
     trials = student_trials(study, "colours", students(study)[0])
-    inputs, known = task_inputs(trials), outline(trials)
+    inputs, known = task_inputs(trials), outline(trials, Devices(1, "cpu", None))
     assert (known.edges, known.eval_edges, known.padding) == (inputs.edges, inputs.eval_edges, inputs.padding)
     assert known.steps == 36 and known.config == inputs.train_config and not known.estimated
 
